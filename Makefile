@@ -1,0 +1,24 @@
+# The commands people type. Everything else is CMake (CMakePresets.json).
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+.PHONY: all deps build test check demo serve format lint clean
+
+all: build
+
+deps:
+	@deploy/ci/install-deps.sh
+
+build: deps
+	@deploy/ci/build.sh release all
+
+test: deps
+	@deploy/ci/test.sh
+
+check: test
+	@deploy/ci/check.sh
+
+format:
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+
+clean:
+	rm -rf build build-*
