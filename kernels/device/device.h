@@ -1,0 +1,90 @@
+// A device: memory, one in-order stream of work, and the ops that run on it. The factory at the end is the
+// only place that knows which backends exist.
+//
+// Threads: one thread (the rank's executor) uses a Device and everything made from it.
+// Memory is allocated at load; a running step takes its temporaries from an Arena.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/tensor/tensor_view.h"
+
+namespace fulger {
+
+class Ops;
+
+// In-order queue of work. On the CPU every operation has finished when its call returns.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // Waits for everything enqueued; reports the first failure of the device.
+  virtual absl::Status Synchronize() = 0;
+};
+
+// Owned device memory, 64-byte aligned at least. Freed with the object; the Device must outlive it.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(void* data, size_t bytes, void (*free_fn)(void*)) : data_(data, free_fn), bytes_(bytes) {}
+  void* data() const { return data_.get(); }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  std::unique_ptr<void, void (*)(void*)> data_{nullptr, [](void*) {}};
+  size_t bytes_ = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  // "cpu" or "cuda:N".
+  virtual std::string name() const = 0;
+  // One line for logs and /v1/server_info: model, threads, instruction set, memory.
+  virtual std::string Describe() const = 0;
+  virtual Stream& stream() = 0;
+  virtual Ops& ops() = 0;
+  // Uninitialised memory. RESOURCE_EXHAUSTED names the bytes asked for and those free.
+  virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
+  virtual absl::Status CopyToDevice(Stream& stream, const void* host, void* device, size_t bytes) = 0;
+  virtual absl::Status CopyToHost(Stream& stream, const void* device, void* host, size_t bytes) = 0;
+  virtual absl::Status Copy(Stream& stream, const void* from, void* to, size_t bytes) = 0;
+  virtual absl::Status Zero(Stream& stream, void* device, size_t bytes) = 0;
+  // True when host code may read and write device memory directly (CPU): copies can then be skipped.
+  virtual bool host_accessible() const = 0;
+};
+
+struct DeviceOptions {
+  int threads = 0;        // CPU: compute threads; 0: all cores of the process's affinity mask
+  bool portable = false;  // CPU: never use AVX2 kernels (tests compare the two)
+};
+// `spec`: "cpu", "cuda" or "cuda:N". A backend that is not built or has no device is FAILED_PRECONDITION with
+// the cure.
+absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec,
+                                                   const DeviceOptions& options = {});
+
+// Temporaries of one step: bump allocation out of one Buffer, all freed by Reset. Never grows during a step:
+// exhaustion is our sizing bug and reported as INTERNAL with both numbers.
+class Arena {
+ public:
+  static absl::StatusOr<Arena> Make(Device& device, size_t bytes);
+  absl::StatusOr<MutTensorView> Allocate(DType dtype, std::initializer_list<int64_t> shape);
+  void Reset() { used_ = 0; }
+  size_t used() const { return used_; }
+  size_t high_water() const { return high_water_; }
+  size_t capacity() const { return buffer_.bytes(); }
+  // Frees, in stack order, what was allocated since `mark` (a value of used()).
+  void Rewind(size_t mark) { used_ = mark; }
+
+ private:
+  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)) {}
+  Buffer buffer_;
+  size_t used_ = 0;
+  size_t high_water_ = 0;
+};
+
+}  // namespace fulger

@@ -1,0 +1,95 @@
+// A layout says how the model is cut; a plan makes it concrete: which rank holds which layers, heads,
+// experts, vocabulary rows and bytes. The coordinator makes the plan, each rank recomputes it and refuses
+// another hash.
+//
+//   rank(stage p, index t) = p*tp + t; vision ranks follow.
+//   ep divides tp and the number of experts. Index t is in expert group t/(tp/ep); group g holds experts
+//   g*E/ep .. (g+1)*E/ep-1, each cut by intermediate columns over the group's tp/ep ranks.
+//   KV heads are cut while tp <= kv_heads; above, tp is a multiple of kv_heads and index t holds head
+//   t*kv/tp. Vocabulary: runs of ceil(V/tp) rows, the last short or empty. Stage p: layers floor(p*L/pp) ..
+//   floor((p+1)*L/pp)-1, or stage_layers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "model/config.h"
+#include "model/tensors.h"
+
+namespace fulger {
+
+struct Layout {
+  int pp = 1;
+  int tp = 1;
+  int ep = 1;
+  int dp = 1;                     // attention data parallel: must be 1
+  int vision = 0;                 // ranks that hold only the vision tower; 0: stage 0 encodes
+  std::vector<int> stage_layers;  // layers per stage; empty: even split
+
+  int ranks() const { return pp * tp + vision; }
+  bool operator==(const Layout&) const = default;
+};
+// "pp 2 x tp 2, ep 2, vision 1"
+std::string ToString(const Layout& layout);
+
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  bool operator==(const Range&) const = default;
+};
+
+struct RankPlan {
+  int rank = 0;
+  bool vision_only = false;
+  int stage = 0;
+  int index = 0;  // within the stage
+  bool first_stage = false, last_stage = false;
+  bool holds_vision = false;  // tower, projector and newline
+  Range layers;               // global layer indices
+  Range query_heads;
+  Range kv_heads;  // size 1 when replicated
+  int expert_group = 0;
+  Range experts;
+  Range expert_columns;  // of every held expert: rows of w1/w3, columns of w2
+  Range vocab;           // rows of embedding (first stage) and lm_head (last stage); may be empty
+};
+
+struct Plan {
+  Layout layout;
+  std::vector<RankPlan> ranks;
+  std::string hash;  // SHA-256 over the config's shape and every rank's ranges
+  int stage_rank(int stage, int index) const { return stage * layout.tp + index; }
+};
+
+// The message of a refusal says which rule fails with which numbers, and which layouts of that many ranks
+// work.
+absl::StatusOr<Plan> MakePlan(const ModelConfig& config, const Layout& layout);
+
+// Every layout with exactly `ranks` language-model ranks that MakePlan accepts (vision 0), smallest pp first.
+std::vector<Layout> PossibleLayouts(const ModelConfig& config, int ranks);
+
+// The part of one tensor that a rank holds: rows of dim 0 and columns of dim 1 (a whole trailing block
+// otherwise).
+struct TensorSlice {
+  size_t tensor = 0;  // index into the table
+  Range rows;         // dim 0
+  Range columns;      // dim 1; for 1-D tensors {0, 1}; dims past 1 are always whole
+};
+// Only what the rank holds; empty slices are left out.
+std::vector<TensorSlice> RankTensors(const std::vector<TensorSpec>& table, const RankPlan& rank);
+int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice);
+
+using ComponentBytes = std::array<int64_t, kComponents>;
+// Bytes per component when every tensor is stored as `dtype`.
+ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype);
+
+// Bytes one token's keys and values take on this rank, and one sequence's float32 lightning state.
+int64_t KvBytesPerToken(const ModelConfig& config, const RankPlan& rank, DType dtype);
+int64_t SlotBytes(const ModelConfig& config, const RankPlan& rank);
+
+}  // namespace fulger
