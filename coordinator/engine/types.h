@@ -1,0 +1,75 @@
+// What enters and leaves the engine: prepared requests in, tokens out. No text, no HTTP, no protobuf
+// services.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "fulger/v1/step.pb.h"
+
+namespace fulger {
+
+// Decoded, resized and cut: what the vision stage needs, and nothing else. Immutable and shared between
+// requests.
+struct PreparedImage {
+  std::string key;             // SHA-256 (32 bytes) of the tiles and the original size
+  std::vector<uint8_t> tiles;  // [n, S, S, 3]
+  int64_t tile_count = 0;
+  int64_t height = 0;  // original
+  int64_t width = 0;
+  int64_t tokens = 0;  // packed feature rows = placeholder ids in the prompt
+};
+
+// The placeholder run of one picture: ids[position .. position + image->tokens) are the image token.
+struct ImageSpan {
+  int64_t position = 0;
+  std::shared_ptr<const PreparedImage> image;
+};
+
+struct EngineRequest {
+  std::string id;                 // unique among running requests
+  std::vector<int32_t> prompt;    // expanded ids, not empty
+  std::vector<ImageSpan> images;  // ascending, not overlapping
+  v1::SamplingParams sampling;    // seed already chosen, max_tokens > 0, stop ids filled in
+  TimePoint arrival{};
+};
+
+struct Token {
+  int32_t id = 0;
+  float logprob = 0;
+  std::span<const std::pair<int32_t, float>>
+      top;  // (id, logprob); empty unless asked for; valid during the call
+};
+
+enum class FinishReason : uint8_t { kStopId, kStopString, kLength, kCancelled, kError };
+
+struct Completion {
+  FinishReason reason = FinishReason::kStopId;
+  int32_t stop_id = -1;  // with kStopId
+  absl::Status error;    // with kError
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;  // tokens delivered to the sink
+  int64_t cached_tokens = 0;
+  int64_t image_tokens = 0;
+};
+
+// Where a request's tokens go. Called on the engine thread only, in order, and must not block: a slow client
+// is the sink's own problem. The engine keeps the sink alive until OnDone has returned.
+class ResponseSink {
+ public:
+  enum class Next : uint8_t { kContinue, kStop };
+
+  virtual ~ResponseSink() = default;
+  // kStop: a stop string was found; the engine ends the sequence and calls OnDone(kStopString).
+  // A stop id itself is not delivered here.
+  virtual Next OnToken(const Token& token) = 0;
+  // Exactly once, last.
+  virtual void OnDone(const Completion& completion) = 0;
+};
+
+}  // namespace fulger

@@ -1,0 +1,101 @@
+// What both edges (HTTP, gRPC) and the command line share: a conversation or a text with pictures becomes an
+// EngineRequest (template, tokens, tiles, placeholder runs), and tokens become text again (detokeniser, stop
+// strings, logprobs). Knows no wire format.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/types.h"
+#include "fulger/v1/step.pb.h"
+
+namespace fulger {
+
+struct PromptPart {
+  enum class Kind : uint8_t { kText, kImage } kind = Kind::kText;
+  std::string text;   // kText
+  std::string image;  // kImage: the encoded picture (JPEG, PNG, WebP, GIF)
+};
+struct PromptMessage {
+  std::string role;  // system | user | assistant | tool
+  std::vector<PromptPart> parts;
+  std::string name;             // of a tool result
+  std::string tool_calls_json;  // assistant messages that called tools: OpenAI's array; empty: none
+};
+
+// Exactly one of messages, text, ids is used.
+struct GenerateInput {
+  std::string id;
+  std::vector<PromptMessage> messages;
+  std::vector<std::string> tools;   // JSON objects
+  std::optional<std::string> text;  // raw completion prompt; special tokens in it are text
+  std::optional<std::vector<int32_t>> ids;
+  v1::SamplingParams sampling;  // max_tokens 0: all the context that is left; stop_ids: additional ones
+  bool ignore_eos = false;
+  std::optional<uint64_t> seed;   // none: one is drawn at admission
+  std::vector<std::string> stop;  // strings
+  bool include_stop = false;
+  bool skip_special_tokens = true;
+};
+
+struct TextDelta {
+  std::string text;  // complete UTF-8; may be empty while a character or a stop string is open
+  int32_t id = -1;   // -1: text flushed at the end without a token
+  float logprob = 0;
+  std::vector<std::pair<int32_t, float>> top;
+};
+struct TextResult {
+  std::string finish_reason;  // "stop" | "length" | "cancelled" | "error"
+  std::string stop_string;    // which one matched, if any
+  int32_t stop_id = -1;
+  absl::Status error;
+  int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, image_tokens = 0;
+};
+struct TextHandlers {
+  // Engine thread; must not block.
+  std::function<void(TextDelta&&)> on_delta;
+  std::function<void(const TextResult&)> on_done;  // exactly once, last
+};
+
+struct ModelCard {
+  std::string id;  // served model name
+  std::string model_type;
+  bool vision = false;
+  int64_t max_context = 0;
+  int64_t vocab = 0;
+};
+
+class Frontend {
+ public:
+  virtual ~Frontend() = default;
+  // Runs on the caller's thread and may take long (decoding pictures): edges call it from their pool.
+  // INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED: overload.
+  virtual absl::Status Generate(GenerateInput input, TextHandlers handlers) = 0;
+  virtual bool Cancel(const std::string& id) = 0;
+  virtual absl::StatusOr<std::vector<int32_t>> Tokenize(const GenerateInput& input) const = 0;
+  virtual absl::StatusOr<std::string> Detokenize(const std::vector<int32_t>& ids) const = 0;
+  virtual std::string TokenText(int32_t id) const = 0;  // bytes of one token, for logprobs
+  virtual const ModelCard& card() const = 0;
+  virtual EngineStats Stats() const = 0;
+};
+
+struct FrontendOptions {
+  std::string model_dir;
+  std::string model_name;              // default: the folder's name
+  std::string chat_template = "auto";  // auto | vl-01 | text-01
+  int64_t max_context = 131072;
+  int64_t max_image_bytes = int64_t{32} << 20;
+  int64_t max_image_pixels = int64_t{64} << 20;
+  int64_t max_images = 64;
+};
+// The engine must outlive the frontend.
+absl::StatusOr<std::unique_ptr<Frontend>> MakeFrontend(const FrontendOptions& options, Engine* engine);
+
+}  // namespace fulger
