@@ -61,7 +61,7 @@ def main():
             if header.startswith("fulger/v1/"):
                 target = "proto"
             if target and target != own:
-                allowed = target in ALLOWED.get(own, set()) or (is_test and header.startswith("tests/support/"))
+                allowed = target in ALLOWED.get(own, set()) or (is_test and header.startswith(("tests/support/", "tests/golden/")))
                 if not allowed:
                     errors.append(f"{path}:{number}: {own or '?'} must not include {header}")
             for prefix, places in VENDOR.items():
