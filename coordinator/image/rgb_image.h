@@ -1,0 +1,36 @@
+// A decoded picture: 8-bit RGB, interleaved, rows top to bottom without padding.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace fulger {
+
+// Always (height, width), the order in which the model's `image_sizes` are given.
+struct ImageSize {
+  int height = 0;
+  int width = 0;
+  bool operator==(const ImageSize&) const = default;
+};
+
+struct RgbImage {
+  static constexpr int kChannels = 3;
+
+  RgbImage() = default;
+  explicit RgbImage(ImageSize s) : size(s), pixels(RowBytes(s) * static_cast<size_t>(s.height)) {}
+
+  static size_t RowBytes(ImageSize s) { return static_cast<size_t>(s.width) * kChannels; }
+  std::span<uint8_t> Row(int y) {
+    return std::span(pixels).subspan(static_cast<size_t>(y) * RowBytes(size), RowBytes(size));
+  }
+  std::span<const uint8_t> Row(int y) const {
+    return std::span(pixels).subspan(static_cast<size_t>(y) * RowBytes(size), RowBytes(size));
+  }
+
+  ImageSize size;
+  std::vector<uint8_t> pixels;  // [height, width, 3]
+};
+
+}  // namespace fulger

@@ -1,0 +1,63 @@
+#include "coordinator/image/tiles.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/sha256.h"
+#include "coordinator/image/resize.h"
+
+namespace fulger {
+namespace {
+
+std::array<std::byte, 4> LittleEndian(int value) {
+  std::array<std::byte, 4> out;
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::byte>((value >> (8 * i)) & 0xff);
+  return out;
+}
+
+// Copies the resized picture to its place on the canvas, straight into the tiles; what it does not reach
+// stays black.
+void CutIntoTiles(const RgbImage& resized, ImageTiles& tiles) {
+  const ImageGrid& grid = tiles.grid;
+  const int side = tiles.tile_size;
+  for (int y = 0; y < resized.size.height; ++y) {
+    const int canvas_y = grid.fit.top + y;
+    const std::span<const uint8_t> row = resized.Row(y);
+    for (int x = 0; x < resized.size.width;) {
+      const int canvas_x = grid.fit.left + x;
+      const int run = std::min(resized.size.width - x, side - canvas_x % side);
+      const int tile = 1 + (canvas_y / side) * grid.cols + canvas_x / side;
+      const size_t offset = ((static_cast<size_t>(tile) * side + canvas_y % side) * side + canvas_x % side) *
+                            RgbImage::kChannels;
+      std::memcpy(tiles.pixels.data() + offset, row.data() + static_cast<size_t>(x) * RgbImage::kChannels,
+                  static_cast<size_t>(run) * RgbImage::kChannels);
+      x += run;
+    }
+  }
+}
+
+}  // namespace
+
+std::string TilesKey(std::span<const uint8_t> pixels, ImageSize original) {
+  Sha256 hash;
+  hash.Update(std::as_bytes(pixels));
+  hash.Update(LittleEndian(original.height));
+  hash.Update(LittleEndian(original.width));
+  return hash.HexDigest();
+}
+
+absl::StatusOr<ImageTiles> MakeTiles(const RgbImage& image, const ImageProcessorConfig& config) {
+  ImageTiles tiles;
+  ASSIGN_OR_RETURN(tiles.grid, SelectGrid(image.size, config));
+  tiles.tile_size = config.tile_size;
+  const size_t tile_bytes = static_cast<size_t>(config.tile_size) * config.tile_size * RgbImage::kChannels;
+  tiles.pixels.resize(tile_bytes * static_cast<size_t>(tiles.grid.tile_count()));
+  const RgbImage thumbnail = ResizeBicubic(image, {.height = config.tile_size, .width = config.tile_size});
+  std::ranges::copy(thumbnail.pixels, tiles.pixels.begin());
+  CutIntoTiles(ResizeBicubic(image, tiles.grid.fit.resized), tiles);
+  tiles.key = TilesKey(tiles.pixels, image.size);
+  return tiles;
+}
+
+}  // namespace fulger
