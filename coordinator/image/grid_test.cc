@@ -1,4 +1,4 @@
-#include "coordinator/image/grid.h"
+#include "model/picture/grid.h"
 
 #include "coordinator/image/test_support.h"
 #include "tests/support/status_matchers.h"

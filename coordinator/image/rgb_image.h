@@ -6,14 +6,9 @@
 #include <span>
 #include <vector>
 
-namespace fulger {
+#include "model/picture/image_size.h"
 
-// Always (height, width), the order in which the model's `image_sizes` are given.
-struct ImageSize {
-  int height = 0;
-  int width = 0;
-  bool operator==(const ImageSize&) const = default;
-};
+namespace fulger {
 
 struct RgbImage {
   static constexpr int kChannels = 3;

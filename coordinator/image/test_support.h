@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 #include "base/sha256.h"
-#include "coordinator/image/processor_config.h"
 #include "coordinator/image/rgb_image.h"
+#include "model/picture/processor_config.h"
 
 namespace fulger {
 

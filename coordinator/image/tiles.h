@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/status.h"
-#include "coordinator/image/grid.h"
-#include "coordinator/image/processor_config.h"
 #include "coordinator/image/rgb_image.h"
+#include "model/picture/grid.h"
+#include "model/picture/processor_config.h"
 
 namespace fulger {
 

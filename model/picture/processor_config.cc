@@ -1,4 +1,4 @@
-#include "coordinator/image/processor_config.h"
+#include "model/picture/processor_config.h"
 
 #include <cmath>
 #include <nlohmann/json.hpp>

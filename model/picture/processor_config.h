@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "coordinator/image/rgb_image.h"
+#include "model/picture/image_size.h"
 
 namespace fulger {
 

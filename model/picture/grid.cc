@@ -1,7 +1,7 @@
 // Built with -ffp-contract=off: the canvas choice depends on every product being rounded to a double before
 // it is truncated. Exact arithmetic, or a fused multiply-add, picks another canvas for some sizes (1348 x
 // 1798 is one).
-#include "coordinator/image/grid.h"
+#include "model/picture/grid.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "base/status.h"
-#include "coordinator/image/processor_config.h"
-#include "coordinator/image/rgb_image.h"
+#include "model/picture/image_size.h"
+#include "model/picture/processor_config.h"
 
 namespace fulger {
 
