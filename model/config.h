@@ -1,8 +1,10 @@
 // What the model is, as data: config.json of either schema (the released "legacy" keys, and the native keys
 // of Hugging Face's minimax_vl_01) read once, validated, and from then on const.
 //
-// Values that the released files do not fix are read from the checkpoint, never assumed. Errors name the key,
-// the expected and the found value. Pure functions; LoadModelConfig alone touches the disk.
+// Keys that decide the answer must be in the file: nothing is assumed silently. The few with a default are
+// said below. Errors name the key, the expected and the found value. Pure functions; LoadModelConfig alone
+// touches the disk. Parsing bounds every size, so that a bad file cannot make later code allocate without
+// limit.
 #pragma once
 
 #include <array>
@@ -22,6 +24,7 @@ enum class LayerKind : uint8_t { kLightning, kSoftmax };
 struct ResidualScale {
   double alpha = 1.0;
   double beta = 1.0;
+  bool operator==(const ResidualScale&) const = default;
 };
 
 struct TextConfig {
@@ -30,7 +33,7 @@ struct TextConfig {
   int64_t expert_width = 0;  // intermediate_size
   int64_t heads = 0;         // query heads; lightning layers use the same count
   int64_t kv_heads = 0;      // softmax layers only
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;      // hidden / heads when the file has none
   int64_t experts = 0;
   int64_t experts_per_token = 0;
   std::vector<LayerKind> layer_kinds;  // one per layer
@@ -38,10 +41,12 @@ struct TextConfig {
   double rms_norm_eps = 1e-5;
   double lightning_norm_eps = 1e-6;  // the reference builds that norm without passing an eps
   double rope_theta = 1e6;
-  int64_t rotary_dim = 0;     // leading dims of each head that rotate
+  int64_t rotary_dim = 0;     // leading dims of each head that rotate; head_dim when the file has none
   int64_t block_size = 256;   // lightning prefill block: an implementation choice, never changes the answer
   int64_t max_positions = 0;  // as stated by the file; shown, not enforced
-  std::optional<int32_t> bos_token_id, eos_token_id;
+  std::optional<int32_t> bos_token_id, eos_token_id;  // the first of a list
+
+  bool operator==(const TextConfig&) const = default;
 
   int64_t layers() const { return static_cast<int64_t>(layer_kinds.size()); }
   int64_t inner() const { return heads * head_dim; }  // need not equal hidden
@@ -57,6 +62,7 @@ struct VisionConfig {
   int64_t patch_size = 0;
   double layer_norm_eps = 1e-5;
 
+  bool operator==(const VisionConfig&) const = default;
   int64_t patches_per_side() const { return image_size / patch_size; }
   int64_t patches() const { return patches_per_side() * patches_per_side(); }
 };
@@ -69,6 +75,7 @@ struct ModelConfig {
   int32_t image_token_id = -1;                               // -1 without vision
   std::vector<std::array<int64_t, 2>> image_grid_pinpoints;  // as listed; empty when the file has none
 
+  // The same model: everything but model_type and native_schema, which say how it was written down.
   bool operator==(const ModelConfig&) const;
 };
 

@@ -26,9 +26,9 @@ struct Layout {
   int pp = 1;
   int tp = 1;
   int ep = 1;
-  int dp = 1;                     // attention data parallel: must be 1
-  int vision = 0;                 // ranks that hold only the vision tower; 0: stage 0 encodes
-  std::vector<int> stage_layers;  // layers per stage; empty: even split
+  int dp = 1;                          // attention data parallel: must be 1
+  int vision = 0;                      // ranks that hold only the vision tower; 0: stage 0 encodes
+  std::vector<int> stage_layers = {};  // layers per stage; empty: even split
 
   int ranks() const { return pp * tp + vision; }
   bool operator==(const Layout&) const = default;
@@ -46,8 +46,8 @@ struct Range {
 struct RankPlan {
   int rank = 0;
   bool vision_only = false;
-  int stage = 0;
-  int index = 0;  // within the stage
+  int stage = 0;  // -1: vision_only
+  int index = 0;  // within the stage, or among the vision ranks
   bool first_stage = false, last_stage = false;
   bool holds_vision = false;  // tower, projector and newline
   Range layers;               // global layer indices
@@ -56,13 +56,17 @@ struct RankPlan {
   int expert_group = 0;
   Range experts;
   Range expert_columns;  // of every held expert: rows of w1/w3, columns of w2
-  Range vocab;           // rows of embedding (first stage) and lm_head (last stage); may be empty
+  // Rows of embedding (first stage) and lm_head (last stage): {0, 0} in other stages, and empty where the
+  // runs end before this index.
+  Range vocab;
+
+  bool operator==(const RankPlan&) const = default;
 };
 
 struct Plan {
   Layout layout;
   std::vector<RankPlan> ranks;
-  std::string hash;  // SHA-256 over the config's shape and every rank's ranges
+  std::string hash;  // SHA-256 over the config, the layout and every rank's ranges
   int stage_rank(int stage, int index) const { return stage * layout.tp + index; }
 };
 
@@ -80,7 +84,7 @@ struct TensorSlice {
   Range rows;         // dim 0
   Range columns;      // dim 1; for 1-D tensors {0, 1}; dims past 1 are always whole
 };
-// Only what the rank holds; empty slices are left out.
+// Only what the rank holds, in the order of the table; empty slices are left out.
 std::vector<TensorSlice> RankTensors(const std::vector<TensorSpec>& table, const RankPlan& rank);
 int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice);
 

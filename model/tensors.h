@@ -1,10 +1,12 @@
 // The table of tensors: every name and shape of a checkpoint, and how a layout cuts each one. The only place
-// where tensor names are written down. Names are the released ones; `native` says where transformers' native
-// scheme (fused experts, other prefixes) keeps the same numbers.
+// where tensor names are written down. A tensor is called by its name in the released MiniMax-VL-01, whatever
+// the checkpoint calls it, also in a model without vision; Locate says where a checkpoint of each naming
+// scheme keeps the same numbers.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/config.h"
@@ -18,9 +20,9 @@ enum class Component : uint8_t {
   kSoftmaxAttention,
   kExperts,
   kRouter,
-  kNorms,
+  kNorms,  // of layers, and the final one
   kVisionTower,
-  kProjector,
+  kProjector,  // and the newline row
 };
 inline constexpr int kComponents = 9;
 std::string_view Name(Component component);
@@ -36,10 +38,22 @@ enum class Cut : uint8_t {
   kExpertColumns,     // dim 1 of an expert of this rank's group: intermediate columns of w2
 };
 
-// Where the native scheme keeps this tensor: rows [row_begin, row_begin + shape[0]) of native_name[expert]
-// when expert >= 0 (a 3-D tensor), else the whole tensor.
-struct NativeLocation {
+// How a checkpoint names its tensors.
+enum class Naming : uint8_t {
+  kReleased,      // MiniMax-VL-01: language_model.model.layers.0.block_sparse_moe.experts.0.w1.weight
+  kReleasedText,  // MiniMax-Text-01: the same without "language_model."
+  kNative,        // transformers' minimax_vl_01: model.language_model.layers.0.mlp.experts.gate_up_proj
+  kNativeText,    // the same without "language_model."
+};
+inline constexpr Naming kNamings[] = {Naming::kReleased, Naming::kReleasedText, Naming::kNative,
+                                      Naming::kNativeText};
+std::string_view Name(Naming naming);
+
+// Rows [row_begin, row_begin + spec.shape[0]) of entry `expert` of the 3-D tensor `name` of shape `shape`
+// when expert >= 0, else the whole tensor `name`.
+struct TensorLocation {
   std::string name;
+  std::vector<int64_t> shape;  // of the stored tensor
   int64_t expert = -1;
   int64_t row_begin = 0;
 };
@@ -52,7 +66,6 @@ struct TensorSpec {
   int64_t expert = -1;  // -1: not an expert's
   Cut cut = Cut::kWhole;
   int64_t unit = 1;  // rows or columns per head for the head cuts
-  NativeLocation native;
 
   int64_t elements() const;
 };
@@ -60,8 +73,10 @@ struct TensorSpec {
 // In the order of the model: embedding, layers, final norm, head, tower, projector, newline.
 std::vector<TensorSpec> TensorTable(const ModelConfig& config);
 
-// Names the native state dict may hold in addition and that are never read (decay buffers, post_layernorm,
-// ...).
+TensorLocation Locate(const ModelConfig& config, const TensorSpec& spec, Naming naming);
+
+// Names that a checkpoint may hold in addition and that are never read (decay buffers, post_layernorm,
+// position ids).
 bool IsIgnorableTensor(std::string_view name);
 
 }  // namespace fulger

@@ -1,0 +1,99 @@
+// What a rank holds of each tensor, and what that weighs.
+#include <algorithm>
+
+#include "model/layout.h"
+
+namespace fulger {
+namespace {
+
+bool HoldsTensor(const TensorSpec& spec, const RankPlan& rank) {
+  switch (spec.component) {
+    case Component::kVisionTower:
+    case Component::kProjector:
+      return rank.holds_vision;
+    case Component::kEmbedding:
+      return !rank.vision_only && rank.first_stage;
+    case Component::kLmHead:
+      return !rank.vision_only && rank.last_stage;
+    default:
+      break;
+  }
+  if (rank.vision_only) return false;
+  if (spec.layer < 0) return rank.last_stage;  // the final norm
+  if (spec.layer < rank.layers.begin || spec.layer >= rank.layers.end) return false;
+  return spec.expert < 0 || (spec.expert >= rank.experts.begin && spec.expert < rank.experts.end);
+}
+
+Range Scaled(const Range& heads, int64_t unit) { return {heads.begin * unit, heads.end * unit}; }
+
+void ApplyCut(const TensorSpec& spec, const RankPlan& rank, TensorSlice& slice) {
+  switch (spec.cut) {
+    case Cut::kWhole:
+      return;
+    case Cut::kVocabRows:
+      slice.rows = rank.vocab;
+      return;
+    case Cut::kQueryHeadRows:
+      slice.rows = Scaled(rank.query_heads, spec.unit);
+      return;
+    case Cut::kQueryHeadColumns:
+      slice.columns = Scaled(rank.query_heads, spec.unit);
+      return;
+    case Cut::kKvHeadRows:
+      slice.rows = Scaled(rank.kv_heads, spec.unit);
+      return;
+    case Cut::kExpertRows:
+      slice.rows = rank.expert_columns;
+      return;
+    case Cut::kExpertColumns:
+      slice.columns = rank.expert_columns;
+      return;
+  }
+}
+
+int64_t LayersOfKind(const ModelConfig& config, const RankPlan& rank, LayerKind kind) {
+  const auto& kinds = config.text.layer_kinds;
+  return std::count(kinds.begin() + rank.layers.begin, kinds.begin() + rank.layers.end, kind);
+}
+
+}  // namespace
+
+std::vector<TensorSlice> RankTensors(const std::vector<TensorSpec>& table, const RankPlan& rank) {
+  std::vector<TensorSlice> slices;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const TensorSpec& spec = table[i];
+    if (!HoldsTensor(spec, rank)) continue;
+    TensorSlice slice{i, {0, spec.shape[0]}, {0, spec.shape.size() > 1 ? spec.shape[1] : 1}};
+    ApplyCut(spec, rank, slice);
+    if (slice.rows.size() > 0 && slice.columns.size() > 0) slices.push_back(slice);
+  }
+  return slices;
+}
+
+int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice) {
+  int64_t n = slice.rows.size() * slice.columns.size();
+  for (size_t d = 2; d < spec.shape.size(); ++d) n *= spec.shape[d];
+  return n;
+}
+
+ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype) {
+  ComponentBytes bytes{};
+  for (const TensorSlice& slice : RankTensors(table, rank)) {
+    const TensorSpec& spec = table[slice.tensor];
+    bytes[static_cast<size_t>(spec.component)] +=
+        SliceElements(spec, slice) * static_cast<int64_t>(ByteSize(dtype));
+  }
+  return bytes;
+}
+
+int64_t KvBytesPerToken(const ModelConfig& config, const RankPlan& rank, DType dtype) {
+  return LayersOfKind(config, rank, LayerKind::kSoftmax) * 2 * rank.kv_heads.size() * config.text.head_dim *
+         static_cast<int64_t>(ByteSize(dtype));
+}
+
+int64_t SlotBytes(const ModelConfig& config, const RankPlan& rank) {
+  const int64_t state = config.text.head_dim * config.text.head_dim * static_cast<int64_t>(sizeof(float));
+  return LayersOfKind(config, rank, LayerKind::kLightning) * rank.query_heads.size() * state;
+}
+
+}  // namespace fulger
