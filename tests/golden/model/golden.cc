@@ -38,6 +38,11 @@ std::string DataFolder() {
   return folder != nullptr ? folder : "tests/golden/model/data";
 }
 
+std::string CheckpointFolder(std::string_view name) {
+  const char* folder = std::getenv("FULGER_CHECKPOINT_DIR");
+  return (folder != nullptr ? std::string(folder) : FULGER_BUILT_CHECKPOINTS) + "/" + std::string(name);
+}
+
 absl::StatusOr<ModelCase> ModelCase::Load(std::string_view name) {
   const std::string path = DataFolder() + "/" + std::string(name) + ".json";
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));

@@ -16,6 +16,10 @@ namespace fulger::golden {
 // tests/golden/model/data, from the source root (where ctest starts every test) or from $FULGER_GOLDEN_DIR.
 std::string DataFolder();
 
+// A checkpoint folder that the build wrote (write_fixtures.py lists the names; target golden_checkpoints must
+// be among the test's dependencies), or of that name in $FULGER_CHECKPOINT_DIR.
+std::string CheckpointFolder(std::string_view name);
+
 // A picture of a case. Its tiles follow from TilePixel (weight_formula.h); `tiles` counts the thumbnail.
 struct Image {
   int64_t height = 0;  // of the original, which decides the unpadding

@@ -94,7 +94,7 @@ void CheckCase(const ModelCase& golden) {
 
 TEST(ModelCaseTest, EveryCommittedCaseLoadsAndAgreesWithItself) {
   const std::vector<std::string> names = CaseNames();
-  EXPECT_GE(names.size(), 9U);
+  EXPECT_EQ(names.size(), 26U);
   for (const std::string& name : names) {
     SCOPED_TRACE(name);
     ASSERT_OK_AND_ASSIGN(const ModelCase golden, ModelCase::Load(name));
@@ -102,6 +102,12 @@ TEST(ModelCaseTest, EveryCommittedCaseLoadsAndAgreesWithItself) {
   }
   EXPECT_THAT(CaseNames("g0"), testing::Contains("g0_text"));
   EXPECT_THAT(CaseNames("g0"), testing::Not(testing::Contains("g4_text")));
+}
+
+TEST(CheckpointFolderTest, TheBuildWroteThem) {
+  for (const char* name : {"g0", "g0_native", "g2", "g2_bf16", "g2_native", "g4", "demo"}) {
+    EXPECT_TRUE(FileExists(CheckpointFolder(name) + "/config.json")) << name;
+  }
 }
 
 TEST(ModelCaseTest, NamesWhatIsMissing) {

@@ -7,6 +7,7 @@ Needs torch, transformers and numpy (README.md names the versions used). Two sou
 written: the torch reference in float32 (reference.py) and the float64 NumPy model (oracle.py).
 """
 import argparse
+import importlib.util
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ TOLERANCE = 1e-4  # what float32 implementations are held to, relative to the la
 MIN_GAP = 20 * TOLERANCE  # greedy choices closer than this (relative, again) say nothing: next seed
 MIN_MARGIN = 1e-4  # router logits: second choice against the first one left out
 AGREE = 2e-5  # the two sources, relative to the row's (or tensor's) largest value
+MIN_DISTINCT = 12  # different greedy ids: an answer that repeats itself early tests little
 TOP = 8
 LOGIT_FLOATS = 12000  # full rows kept of one case
 SAMPLE = 48  # rows kept of features and packed features
@@ -125,6 +127,8 @@ def attempt(case, m, ref, orc, seed):
     if found is None:
         return None
     ids, decoded, states = found
+    if len(set(ids)) < min(MIN_DISTINCT, case.new_tokens // 2):
+        return None
     sequence = inputs.ids + ids[:-1]
     logits = ref.forward(ref.embed(sequence, packed))
     trace = dict(ref.trace)
@@ -211,9 +215,21 @@ def layout(meta):
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def has_native():
+    return importlib.util.find_spec("transformers.models.minimax_vl_01") is not None
+
+
+def build(m, kind):
+    if kind == "composed":
+        return reference.Composed(m)
+    import reference_native  # fails to import where transformers has no such model
+    return reference_native.Native(m)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*")
+    parser.add_argument("--reference", choices=["native", "composed"], default="native" if has_native() else "composed")
     args = parser.parse_args()
     unknown = set(args.cases) - {c.name for c in reference_cases.CASES}
     if unknown:
@@ -222,7 +238,7 @@ def main():
     os.makedirs(DATA, exist_ok=True)
     for model_id, group in itertools.groupby(cases, key=lambda c: c.model):
         m = model_configs.MODELS[model_id]
-        ref, orc = reference.build(m), oracle.Oracle(m)
+        ref, orc = build(m, args.reference), oracle.Oracle(m)
         for case in group:
             start = time.monotonic()
             found, seed = None, 0

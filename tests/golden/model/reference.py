@@ -1,15 +1,12 @@
 """The first source of the goldens: other people's code in float32, on one CPU thread.
 
-Native: transformers.models.minimax_vl_01, where the installed transformers has it.
-Composed, otherwise: MiniMaxForCausalLM (eager attention, eager experts) with these deviations from MiniMax-VL-01 mended
+MiniMaxForCausalLM (eager attention, eager experts) with these deviations from MiniMax-VL-01 mended
   - rotary over the first rotary_dim of each head: rotary embedding and its application are MiniMax-M2's classes;
   - slope factor 1 - l/(L-1) + 1e-5 (generic: a further 1e-5 in the divisor);
   - top-2 by lowest index where probabilities tie (torch.topk leaves that open; without a tie it is asserted equal);
 CLIPVisionModel (exact gelu, last layer, class token dropped), the projector from torch ops, and LLaVA-NeXT's
 select_best_resolution and unpad_image for packing.
 """
-import importlib.util
-
 import numpy as np
 import torch
 import transformers
@@ -28,10 +25,6 @@ torch.manual_seed(0)
 torch.set_grad_enabled(False)
 
 
-def has_native():
-    return importlib.util.find_spec("transformers.models.minimax_vl_01") is not None
-
-
 # --- mends of the generic MiniMax ------------------------------------------------------------------------------------
 
 def _slope_rate(self, device=None):
@@ -41,7 +34,7 @@ def _slope_rate(self, device=None):
     return (base**exponent * factor)[:, None, None]
 
 
-def _route(self, hidden_states):
+def route_lowest_first(self, hidden_states):
     hidden_states = hidden_states.reshape(-1, self.hidden_dim)
     logits = torch.nn.functional.linear(hidden_states, self.weight)
     probs = torch.nn.functional.softmax(logits.float(), dim=-1)
@@ -53,7 +46,7 @@ def _route(self, hidden_states):
 
 
 modeling_minimax.MiniMaxLightningAttention.get_slope_rate = _slope_rate
-modeling_minimax.MiniMaxTopKRouter.forward = _route
+modeling_minimax.MiniMaxTopKRouter.forward = route_lowest_first
 modeling_minimax.MiniMaxRotaryEmbedding = modeling_minimax_m2.MiniMaxM2RotaryEmbedding
 modeling_minimax.apply_rotary_pos_emb = modeling_minimax_m2.apply_rotary_pos_emb
 
@@ -79,7 +72,7 @@ class Composed:
         self.text = self._build_text()
         self.vision = self._build_vision() if m.vision else None
         self.trace = {}
-        for i, layer in enumerate(self.text.model.layers):
+        for i, layer in enumerate(self.decoder.layers):
             layer.register_forward_hook(lambda _, __, out, i=i: self.trace.__setitem__(("layer", i), out[0]))
             layer.self_attn.register_forward_hook(lambda _, __, out, i=i: self.trace.__setitem__(("attn", i), out[0][0]))
             layer.mlp.register_forward_hook(lambda _, __, out, i=i: self.trace.__setitem__(("moe", i), out[0]))
@@ -105,6 +98,13 @@ class Composed:
             value = torch.cat([self.w[s].reshape(-1) for s in sources]).reshape(shape)
             state[name.replace("model.language_model.", "model.")] = value
         return load(model, state, ("slope_rate", "_decay"))
+
+    @property
+    def decoder(self):
+        return self.text.model
+
+    def new_cache(self):
+        return modeling_minimax.MiniMaxCache()
 
     def _build_vision(self):
         config = CLIPVisionConfig(**{k: v for k, v in model_configs.native_config(self.m)["vision_config"].items()
@@ -142,7 +142,7 @@ class Composed:
 
     def embed(self, ids, features):
         ids = torch.tensor(ids)
-        out = self.text.model.embed_tokens(ids)
+        out = self.decoder.embed_tokens(ids)
         if features is not None:
             mask = (ids == self.m.image_token)[:, None].expand_as(out)
             out = out.masked_scatter(mask, features)
@@ -162,19 +162,15 @@ class Composed:
 
     def start(self, embeds):
         """Prefill with a cache: (logits of the last position, cache)."""
-        cache = modeling_minimax.MiniMaxCache()
+        cache = self.new_cache()
         return self._run(embeds, cache, 0)[-1], cache
 
     def step(self, token, position, cache):
-        return self._run(self.text.model.embed_tokens(torch.tensor([token])), cache, position)[0]
+        return self._run(self.decoder.embed_tokens(torch.tensor([token])), cache, position)[0]
 
     def states(self, cache):
         """{layer: [heads, head_dim, head_dim]} of the lightning layers."""
         return {i: s[0].numpy() for i, s in enumerate(cache.linear_cache) if not isinstance(s, list)}
-
-
-def build(m):
-    return Composed(m)
 
 
 def versions():

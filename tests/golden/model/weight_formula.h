@@ -39,11 +39,12 @@ inline WeightRule RuleFor(std::string_view name, std::span<const int64_t> shape)
   const auto ends = [name](std::string_view suffix) { return name.ends_with(suffix); };
   if (shape.size() == 1 && ends(".weight")) return {.base = 1.0, .scale = 0.1};  // norms
   if (ends(".bias")) return {.scale = 0.05};
-  if (ends("embed_tokens.weight") || ends("position_embedding.weight") || ends("class_embedding") ||
-      ends("image_newline")) {
+  if (ends("embed_tokens.weight")) return {.scale = 0.02};
+  if (ends("position_embedding.weight") || ends("class_embedding") || ends("image_newline")) {
     return {.scale = 0.2};
   }
   double gain = 1.0;
+  if (ends(".self_attn.qkv_proj.weight")) gain = 0.2;
   if (ends(".self_attn.q_proj.weight") || ends(".self_attn.k_proj.weight")) gain = 1.5;
   if (ends(".block_sparse_moe.gate.weight") || ends("lm_head.weight")) gain = 2.0;
   int64_t fan_in = 1;

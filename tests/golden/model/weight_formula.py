@@ -24,15 +24,17 @@ GOLDEN = 0x9E3779B97F4A7C15
 SQRT12 = 3.4641016151377544
 
 # Gains for matrices (scale = gain / sqrt(fan in)); the last part of the name that matches decides, else 1.
-# Larger than 1 where an untrained model would give answers too flat to test: attention scores, routing, logits.
+# Larger than 1 where an untrained model would give answers too flat to test: attention scores, routing, logits. Smaller
+# for qkv_proj, and the token embedding small, so that the epsilons of the two RMSNorms behind them show in the logits.
 GAINS = (
+    (".self_attn.qkv_proj.weight", 0.2),
     (".self_attn.q_proj.weight", 1.5),
     (".self_attn.k_proj.weight", 1.5),
     (".block_sparse_moe.gate.weight", 2.0),
     ("lm_head.weight", 2.0),
 )
-EMBEDDINGS = ("embed_tokens.weight", "position_embedding.weight", "class_embedding", "image_newline")
-EMBEDDING_SCALE = 0.2
+EMBEDDINGS = (("embed_tokens.weight", 0.02), ("position_embedding.weight", 0.2), ("class_embedding", 0.2),
+              ("image_newline", 0.2))
 BIAS_SCALE = 0.05
 
 
@@ -59,8 +61,9 @@ def rule(name, shape):
         return 1.0, 0.1
     if name.endswith(".bias"):
         return 0.0, BIAS_SCALE
-    if name.endswith(EMBEDDINGS):
-        return 0.0, EMBEDDING_SCALE
+    for suffix, scale in EMBEDDINGS:
+        if name.endswith(suffix):
+            return 0.0, scale
     gain = 1.0
     for suffix, value in GAINS:
         if name.endswith(suffix):
