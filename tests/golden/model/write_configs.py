@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes data/configs/<model>.json (released schema) and <model>_native.json (transformers' schema) of every model, and
-data/configs/bad.json: patches (RFC 7396) to a config, each of which a parser must refuse, naming the key. Plain python3.
+two lists of patches (RFC 7396): bad.json, each of which a parser must refuse, naming the key, and same.json, each of
+which must change nothing that the model depends on. Plain python3.
 """
 import os
 
@@ -48,6 +49,20 @@ BAD = (
     ("native_no_projector_bias", "g2_native.json", {"multimodal_projector_bias": False}, "multimodal_projector_bias"),
 )
 
+# name, base file, patch
+SAME = (
+    ("shared_expert_scalar_zero", "g2.json", {"text_config": {"shared_intermediate_size": 0}}),
+    ("shared_expert_absent", "g2.json", {"text_config": {"shared_intermediate_size": None, "shared_moe_mode": None}}),
+    ("other_model_type", "g2.json", {"text_config": {"model_type": "MiniMaxText01"}}),
+    ("image_token_alias", "g2.json", {"image_token_index": None, "image_token_id": 505}),
+    ("experts_alias", "g2.json", {"text_config": {"num_local_experts": None, "num_experts": 8}}),
+    ("both_factors_equal", "g1.json", {"text_config": {"mlp_alpha_factor": 2.5, "full_attn_beta_factor": 1.0}}),
+    ("strategy_absent", "g2.json", {"vision_feature_select_strategy": None}),
+    ("remote_code", "g2.json", {"auto_map": {"AutoConfig": "configuration_minimax_vl_01.MiniMaxVL01Config"},
+                                "transformers_version": "4.42.3"}),
+    ("native_block_size", "g2_native.json", {"text_config": {"block_size": 256, "router_jitter_noise": 0.1}}),
+)
+
 
 def main():
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "configs")
@@ -57,6 +72,7 @@ def main():
         safetensors_writer.write_json(folder, m.id + "_native.json", model_configs.native_config(m))
     keys = ("name", "base", "patch", "key")
     safetensors_writer.write_json(folder, "bad.json", [dict(zip(keys, row)) for row in BAD])
+    safetensors_writer.write_json(folder, "same.json", [dict(zip(keys, row)) for row in SAME])
 
 
 if __name__ == "__main__":
