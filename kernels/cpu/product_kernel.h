@@ -1,0 +1,68 @@
+// c = c_scale * c + a b with b row-major [k, n]: elements of a are broadcast against vectors of b. Each
+// output sums over k in order whatever the tile, so a row's bits do not depend on m.
+#pragma once
+
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/vec.h"
+
+namespace fulger::cpu::FULGER_CPU_ISA {
+
+// MR rows, NV vectors of columns; Partial: one vector of `cols` < 8 columns.
+template <int MR, int NV, bool Partial, typename B>
+FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, int64_t cols) {
+  V8 acc[MR * NV];
+  const float* a = g.a + i0 * g.a_row;
+  const B* b = static_cast<const B*>(g.b) + j0;
+  float* c = g.c + i0 * g.ldc + j0;
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) {
+      const float* from = c + i * g.ldc + v * kLanes;
+      acc[i * NV + v] =
+          g.c_scale == 0.0F ? Zero() : Mul(Set1(g.c_scale), Partial ? LoadN(from, cols) : Load(from));
+    }
+  }
+  for (int64_t p = 0; p < g.k; ++p) {
+    V8 bv[NV];
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) {
+      const B* from = b + p * g.ldb + v * kLanes;
+      bv[v] = Partial ? LoadN(from, cols) : Load(from);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      const V8 av = Set1(a[i * g.a_row + p * g.a_col]);
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) acc[i * NV + v] = Fma(av, bv[v], acc[i * NV + v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) {
+      float* to = c + i * g.ldc + v * kLanes;
+      Partial ? StoreN(to, acc[i * NV + v], cols) : Store(to, acc[i * NV + v]);
+    }
+  }
+}
+
+template <int MR, typename B>
+inline void ProductRows(const ProductBlock& g, int64_t i0) {
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= g.n; j += 2 * kLanes) ProductTile<MR, 2, false, B>(g, i0, j, kLanes);
+  for (; j + kLanes <= g.n; j += kLanes) ProductTile<MR, 1, false, B>(g, i0, j, kLanes);
+  if (j < g.n) ProductTile<MR, 1, true, B>(g, i0, j, g.n - j);
+}
+
+template <typename B>
+inline void ProductOf(const ProductBlock& g) {
+  int64_t i = 0;
+  for (; i + 6 <= g.m; i += 6) ProductRows<6, B>(g, i);
+  for (; i + 2 <= g.m; i += 2) ProductRows<2, B>(g, i);
+  if (i < g.m) ProductRows<1, B>(g, i);
+}
+
+inline void Product(const ProductBlock& g) { g.b_bf16 ? ProductOf<uint16_t>(g) : ProductOf<float>(g); }
+
+}  // namespace fulger::cpu::FULGER_CPU_ISA

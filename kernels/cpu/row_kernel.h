@@ -1,0 +1,134 @@
+// Primitives on one row. Sums use eight lanes and the fixed tree of ReduceAdd.
+#pragma once
+
+#include "kernels/cpu/vec_math.h"
+
+namespace fulger::cpu::FULGER_CPU_ISA {
+
+// Calls body(i, load, store) over [0, n) in vectors; the loaders and the storer know whether the vector is
+// whole.
+struct Whole {
+  int64_t i;
+  template <typename T>
+  FULGER_INLINE V8 Get(const T* p) const {
+    return Load(p + i);
+  }
+  FULGER_INLINE void Put(float* p, V8 v) const { Store(p + i, v); }
+};
+struct Tail {
+  int64_t i;
+  int64_t n;
+  template <typename T>
+  FULGER_INLINE V8 Get(const T* p) const {
+    return LoadN(p + i, n);
+  }
+  FULGER_INLINE void Put(float* p, V8 v) const { StoreN(p + i, v, n); }
+};
+template <typename F>
+FULGER_INLINE void ForVectors(int64_t n, F body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(Whole{i});
+  if (i < n) body(Tail{i, n - i});
+}
+
+template <typename At>
+FULGER_INLINE V8 Weight(const At& at, const void* w, bool bf16) {
+  return bf16 ? at.Get(static_cast<const uint16_t*>(w)) : at.Get(static_cast<const float*>(w));
+}
+
+inline float SumSquares(const float* x, int64_t n) {
+  V8 acc = Zero();
+  ForVectors(n, [&](auto at) {
+    const V8 v = at.Get(x);
+    acc = Fma(v, v, acc);
+  });
+  return ReduceAdd(acc);
+}
+inline float Sum(const float* x, int64_t n) {
+  V8 acc = Zero();
+  ForVectors(n, [&](auto at) { acc = Add(acc, at.Get(x)); });
+  return ReduceAdd(acc);
+}
+inline float SumSquaresAround(const float* x, float mean, int64_t n) {
+  V8 acc = Zero();
+  const V8 m = Set1(mean);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V8 v = Sub(Load(x + i), m);
+    acc = Fma(v, v, acc);
+  }
+  float rest = 0.0F;  // absent lanes would count mean^2
+  for (; i < n; ++i) rest += (x[i] - mean) * (x[i] - mean);
+  return ReduceAdd(acc) + rest;
+}
+inline void ScaleBy(const float* x, float scale, const void* w, bool w_bf16, float* out, int64_t n) {
+  const V8 s = Set1(scale);
+  if (w == nullptr) {
+    ForVectors(n, [&](auto at) { at.Put(out, Mul(at.Get(x), s)); });
+    return;
+  }
+  ForVectors(n, [&](auto at) { at.Put(out, Mul(Mul(at.Get(x), s), Weight(at, w, w_bf16))); });
+}
+inline void Normalize(const float* x, float mean, float scale, const void* w, bool w_bf16, const void* b,
+                      bool b_bf16, float* out, int64_t n) {
+  const V8 m = Set1(mean);
+  const V8 s = Set1(scale);
+  ForVectors(n, [&](auto at) {
+    at.Put(out, Fma(Mul(Sub(at.Get(x), m), s), Weight(at, w, w_bf16), Weight(at, b, b_bf16)));
+  });
+}
+inline void AddScaledRow(const float* a, float alpha, const float* b, float beta, float* out, int64_t n) {
+  const V8 va = Set1(alpha);
+  const V8 vb = Set1(beta);
+  ForVectors(n, [&](auto at) { at.Put(out, Fma(va, at.Get(a), Mul(vb, at.Get(b)))); });
+}
+inline float GateRow(const float* o, const float* gate, const void* w, bool w_bf16, float* out, int64_t n) {
+  V8 acc = Zero();
+  ForVectors(n, [&](auto at) {
+    const V8 v = at.Get(o);
+    acc = Fma(v, v, acc);
+    at.Put(out, Mul(Mul(Sigmoid(at.Get(gate)), Weight(at, w, w_bf16)), v));
+  });
+  return ReduceAdd(acc);
+}
+inline void SiluMul(const float* a, const float* b, float* out, int64_t n) {
+  ForVectors(n, [&](auto at) { at.Put(out, Mul(Silu(at.Get(a)), at.Get(b))); });
+}
+inline void GeluRow(float* x, int64_t n) {
+  ForVectors(n, [&](auto at) {
+    const V8 v = at.Get(x);
+    at.Put(x, Mul(v, NormalCdf(v)));
+  });
+}
+inline float SoftmaxRow(float* s, int64_t valid, int64_t n, float* max) {
+  V8 high = Set1(s[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= valid; i += kLanes) high = Max(high, Load(s + i));
+  float m = ReduceMax(high);
+  for (; i < valid; ++i) m = s[i] > m ? s[i] : m;
+  const V8 vm = Set1(m);
+  V8 acc = Zero();
+  i = 0;
+  for (; i + kLanes <= valid; i += kLanes) {
+    const V8 e = Exp(Sub(Load(s + i), vm));
+    Store(s + i, e);
+    acc = Add(acc, e);
+  }
+  float rest = 0.0F;
+  if (i < valid) {
+    float e[kLanes];
+    Store(e, Exp(Sub(LoadN(s + i, valid - i), vm)));
+    for (int64_t c = 0; i < valid; ++i, ++c) {
+      s[i] = e[c];
+      rest += e[c];
+    }
+  }
+  for (; i < n; ++i) s[i] = 0.0F;
+  *max = m;
+  return ReduceAdd(acc) + rest;
+}
+inline void Widen(const void* row, bool bf16, float* out, int64_t n) {
+  ForVectors(n, [&](auto at) { at.Put(out, Weight(at, row, bf16)); });
+}
+
+}  // namespace fulger::cpu::FULGER_CPU_ISA

@@ -1,0 +1,38 @@
+#include "kernels/device/device.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/cpu_device.h"
+
+namespace fulger {
+
+absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec, const DeviceOptions& options) {
+  if (options.threads < 0)
+    return InvalidArgument("device {}: threads = {} is negative", spec, options.threads);
+  if (spec == "cpu") return MakeCpuDevice(options);
+  if (spec == "cuda" || spec.rfind("cuda:", 0) == 0) {
+    return FailedPrecondition("device {}: this build has no CUDA backend; use --device cpu", spec);
+  }
+  return InvalidArgument("device \"{}\": expected cpu, cuda or cuda:N", spec);
+}
+
+absl::StatusOr<Arena> Arena::Make(Device& device, size_t bytes) {
+  ASSIGN_OR_RETURN(Buffer buffer, device.Allocate(bytes));
+  return Arena(std::move(buffer));
+}
+
+absl::StatusOr<MutTensorView> Arena::Allocate(DType dtype, std::initializer_list<int64_t> shape) {
+  constexpr size_t kAlignment = 64;
+  const size_t start = (used_ + kAlignment - 1) / kAlignment * kAlignment;
+  MutTensorView view(static_cast<char*>(buffer_.data()) + start, dtype, shape);
+  const auto bytes = static_cast<size_t>(view.bytes());
+  if (start > buffer_.bytes() || bytes > buffer_.bytes() - start) {
+    return Internal("arena: {} needs {} bytes, {} of {} are left", view.ToString(), bytes,
+                    buffer_.bytes() - std::min(start, buffer_.bytes()), buffer_.bytes());
+  }
+  used_ = start + bytes;
+  high_water_ = std::max(high_water_, used_);
+  return view;
+}
+
+}  // namespace fulger
