@@ -45,7 +45,7 @@ def main():
     errors = []
     for path in files:
         own = folder_of(path, ALLOWED)
-        is_test = path.endswith("_test.cc") or path.startswith("tests/")
+        is_test = path.endswith("_test.cc") or path.startswith(("tests/", "kernels/suite/"))
         try:
             lines = open(path, encoding="utf-8").read().splitlines()
         except FileNotFoundError:  # removed in the working tree
