@@ -1,7 +1,7 @@
-"""Conversations rendered by jinja2 in the environment that transformers uses for chat templates."""
+"""Conversations rendered by transformers' own chat template code (jinja2 underneath)."""
 import json
 
-from transformers.utils.chat_template_utils import _compile_jinja_template
+from transformers.utils.chat_template_utils import render_jinja_template
 
 SYSTEM = "You are a helpful assistant created by MiniMax based on MiniMax-VL-01 model."
 WEATHER = {"type": "function", "function": {
@@ -32,7 +32,7 @@ def as_text(call_entry):
 
 
 def cases():
-    """(name, form, messages, tools, add_generation_prompt)"""
+    """(name, form, messages, tools, ending): True adds the generation prompt, "continue" leaves the last message open."""
     hello = [("system", [text(SYSTEM)]), ("user", [text("Hello!")])]
     yield "system_user", "vl01", hello, [], True
     yield "no_generation_prompt", "vl01", hello, [], False
@@ -65,6 +65,9 @@ def cases():
         ("function", [text("1")], "f"), ("function", [text("null")], "g"), ("user", [text("so?")])], [WEATHER, ODD], True
     yield "function_text_result", "vl01", [("function", [text("plain, not JSON\n")], "f")], [], True
     yield "system_picture", "vl01", [("system", [IMAGE, text("logo")]), ("user", [text("see?")])], [], True
+    yield "continued", "vl01", hello + [("assistant", [text("Sure, the answer")])], [], "continue"
+    yield "continued_spaces", "vl01", hello + [("assistant", [text("List:\n\n- ")])], [], "continue"
+    yield "text01_continued", "text01", hello + [("assistant", [text("1 2 3")])], [], "continue"
     yield "text01_hello", "text01", hello, [], True
     yield "text01_turns", "text01", hello + [("assistant", [text("Hi"), text(" there"), text("!")]), ("user", [text("bye")])], [], True
     yield "text01_tools", "text01", hello, [WEATHER, ODD], True
@@ -94,13 +97,15 @@ def unwrapped(tool):
 
 
 def render_all(templates, tok):
-    compiled = {form: _compile_jinja_template(source) for form, source in templates.items()}
     out = []
-    for name, form, entries, tools, generate in cases():
+    for name, form, entries, tools, ending in cases():
         messages = [message(e) for e in entries]
-        rendered = compiled[form].render(messages=[for_jinja(m) for m in messages], tools=[unwrapped(t) for t in tools], add_generation_prompt=generate)
-        out.append({"name": name, "form": form, "messages": messages, "add_generation_prompt": generate, "rendered": rendered,
+        rendered, _ = render_jinja_template(
+            [[for_jinja(m) for m in messages]], tools=[unwrapped(t) for t in tools] or None, chat_template=templates[form],
+            add_generation_prompt=ending is True, continue_final_message=ending == "continue")
+        out.append({"name": name, "form": form, "messages": messages, "add_generation_prompt": ending is True,
+                    "continue_final_message": ending == "continue", "rendered": rendered[0],
                     # As a client would send them: other separators, escapes instead of characters.
                     "tools": [json.dumps(t, separators=(",", ":") if i % 2 else (" ,\n", "\t: ")) for i, t in enumerate(tools)],
-                    "ids": tok.encode(rendered, add_special_tokens=False).ids})
+                    "ids": tok.encode(rendered[0], add_special_tokens=False).ids})
     return out
