@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -95,5 +96,11 @@ ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankP
 // Bytes one token's keys and values take on this rank, and one sequence's float32 lightning state.
 int64_t KvBytesPerToken(const ModelConfig& config, const RankPlan& rank, DType dtype);
 int64_t SlotBytes(const ModelConfig& config, const RankPlan& rank);
+
+// Which of `vision_ranks` ranks encodes and keeps the picture `key` (a hash, so its first byte spreads
+// evenly).
+inline int VisionRankOf(std::string_view key, int vision_ranks) {
+  return key.empty() || vision_ranks <= 0 ? 0 : static_cast<unsigned char>(key[0]) % vision_ranks;
+}
 
 }  // namespace fulger

@@ -1,0 +1,172 @@
+#include "coordinator/cluster/local_cluster.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "base/log.h"
+
+namespace fulger {
+namespace {
+
+constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kStableAfter = std::chrono::seconds(60);
+constexpr double kStopGraceSeconds = 5;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const Plan& plan,
+                                                                   const ClusterOptions& options,
+                                                                   const Clock* clock) {
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster());
+  cluster->options_ = options;
+  cluster->replica_ = std::make_unique<Replica>(plan, options.replica, clock);
+  std::string address = options.control_address;
+  if (address.empty() && plan.layout.ranks() == 1) {
+    std::array<char, 32> folder{"/tmp/fulger-XXXXXX"};
+    if (::mkdtemp(folder.data()) == nullptr)
+      return Unavailable("cannot make a folder under /tmp for the control socket");
+    cluster->socket_folder_ = folder.data();
+    address = "unix:" + cluster->socket_folder_ + "/control";
+  } else if (address.empty()) {
+    address = "127.0.0.1:0";
+  }
+  ASSIGN_OR_RETURN(cluster->server_, JoinServer::Start(address, cluster->replica_.get()));
+  cluster->options_.launch.control_address = cluster->server_->address();
+  cluster->options_.launch.ranks = plan.layout.ranks();
+  cluster->options_.launch.mpi = options.replica.transport == "mpi";
+  cluster->replica_->SetOnFailure([c = cluster.get()](const absl::Status&) { c->OnFailure(); });
+  return cluster;
+}
+
+LocalCluster::~LocalCluster() {
+  Stop("stopping");
+  server_.reset();
+  if (!socket_folder_.empty()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(socket_folder_, ignored);
+  }
+}
+
+absl::Status LocalCluster::Launch() {
+  if (options_.wait_for_workers) {
+    LogInfo("waiting for {} workers to dial {}", options_.launch.ranks, server_->address());
+    return absl::OkStatus();
+  }
+  const LaunchCommand command = MakeLaunchCommand(options_.launch, ::geteuid() == 0,
+                                                  static_cast<int>(std::thread::hardware_concurrency()));
+  workers_.reset();
+  ASSIGN_OR_RETURN(workers_, ChildProcess::Start(command, [this](const std::string& how) {
+                     // A worker that joined is missed by its stream; this is for those that never got so far.
+                     const ReplicaInfo info = replica_->Info();
+                     if (info.phase == ReplicaPhase::kStopped) return;
+                     const bool none = std::none_of(info.ranks.begin(), info.ranks.end(),
+                                                    [](const RankInfo& r) { return r.joined; });
+                     if (none) {
+                       LogWarn("{} {}", options_.launch.mpi ? "mpirun" : "the worker", how);
+                       OnFailure();
+                     }
+                   }));
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::Start() {
+  RETURN_IF_ERROR(Launch());
+  watchdog_ = std::thread([this] { Watch(); });
+  return absl::OkStatus();
+}
+
+void LocalCluster::OnFailure() {
+  std::lock_guard lock(mu_);
+  if (relaunch_ || stopping_) return;
+  relaunch_ = true;
+  ++failures_in_a_row_;
+  wake_.notify_all();
+}
+
+void LocalCluster::Watch() {
+  auto serving_since = std::chrono::steady_clock::now();
+  std::unique_lock lock(mu_);
+  while (!stopping_) {
+    wake_.wait_for(lock, kTick, [this] { return stopping_ || relaunch_; });
+    if (stopping_) return;
+    if (relaunch_) {
+      if (failures_in_a_row_ > options_.max_restarts_in_a_row) {
+        gave_up_ = Unavailable("the replica failed {} times in a row; last: {}", failures_in_a_row_,
+                               replica_->Info().last_failure);
+        LogError("{}", Message(gave_up_));
+        wake_.notify_all();
+        return;
+      }
+      // 0, 1, 2, 4, ... seconds between failures that follow each other.
+      const auto pause = std::chrono::seconds(failures_in_a_row_ <= 1 ? 0 : 1 << (failures_in_a_row_ - 2));
+      wake_.wait_for(lock, pause, [this] { return stopping_; });
+      if (stopping_) return;
+      lock.unlock();
+      workers_.reset();  // ends what is left of the old ranks; its own exit is not another failure
+      const absl::Status launched = Launch();
+      lock.lock();
+      relaunch_ = false;
+      serving_since = std::chrono::steady_clock::now();
+      if (!launched.ok()) {
+        gave_up_ = launched;
+        LogError("{}", Message(launched));
+        wake_.notify_all();
+        return;
+      }
+      continue;
+    }
+    lock.unlock();
+    replica_->Tick();
+    const bool serving = replica_->Info().phase == ReplicaPhase::kServing;
+    lock.lock();
+    const auto now = std::chrono::steady_clock::now();
+    if (!serving) {
+      serving_since = now;
+    } else if (now - serving_since > kStableAfter) {
+      failures_in_a_row_ = 0;
+    }
+  }
+}
+
+absl::Status LocalCluster::health() const {
+  std::lock_guard lock(mu_);
+  return gave_up_;
+}
+
+absl::Status LocalCluster::WaitUntilServing(Duration timeout) {
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  std::unique_lock lock(mu_);
+  while (true) {
+    if (!gave_up_.ok()) return gave_up_;
+    lock.unlock();
+    const ReplicaInfo info = replica_->Info();
+    lock.lock();
+    if (info.phase == ReplicaPhase::kServing) return absl::OkStatus();
+    if (stopping_) return Cancelled("stopping");
+    if (std::chrono::steady_clock::now() >= end) {
+      return DeadlineExceeded("the replica is still {} after {:.0f} s", Name(info.phase), Seconds(timeout));
+    }
+    wake_.wait_for(lock, std::chrono::milliseconds(20));
+  }
+}
+
+void LocalCluster::Stop(const std::string& reason) {
+  {
+    std::lock_guard lock(mu_);
+    if (stopping_) return;
+    stopping_ = true;
+    wake_.notify_all();
+  }
+  replica_->Stop(reason);
+  if (watchdog_.joinable()) watchdog_.join();
+  if (workers_ != nullptr) workers_->Stop(kStopGraceSeconds);
+  workers_.reset();
+}
+
+}  // namespace fulger

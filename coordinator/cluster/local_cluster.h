@@ -1,0 +1,63 @@
+// A replica with its control listener, its watchdog and, unless workers are started by somebody else, its own
+// workers: what `fulger serve` and `fulger generate` hold. When the replica fails and the workers are ours,
+// they are started again, with a pause that grows while failures follow each other.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "coordinator/cluster/join_server.h"
+#include "coordinator/cluster/launcher.h"
+#include "coordinator/cluster/replica.h"
+
+namespace fulger {
+
+struct ClusterOptions {
+  ReplicaOptions replica;
+  std::string control_address;  // empty: a Unix socket in a private folder (one rank), or 127.0.0.1:0
+  bool wait_for_workers = false;
+  LaunchSpec launch;  // control_address, ranks and mpi are filled in
+  int max_restarts_in_a_row = 5;
+};
+
+class LocalCluster {
+ public:
+  // Listens; starts nothing yet.
+  static absl::StatusOr<std::unique_ptr<LocalCluster>> Create(const Plan& plan, const ClusterOptions& options,
+                                                              const Clock* clock);
+  ~LocalCluster();
+
+  Replica& replica() { return *replica_; }
+  const std::string& control_address() const { return server_->address(); }
+  // Starts the workers (or begins to wait for them) and the watchdog. Call after replica().SetEvents.
+  absl::Status Start();
+  // Not OK once the replica failed too often in a row to be started again.
+  absl::Status health() const;
+  // Blocks until the replica serves, gave up or `timeout` passed.
+  absl::Status WaitUntilServing(Duration timeout);
+  void Stop(const std::string& reason);
+
+ private:
+  LocalCluster() = default;
+  void Watch();
+  void OnFailure();
+  absl::Status Launch();
+
+  ClusterOptions options_;
+  std::string socket_folder_;  // removed at the end
+  std::unique_ptr<Replica> replica_;
+  std::unique_ptr<JoinServer> server_;
+  mutable std::mutex mu_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  bool relaunch_ = false;
+  int failures_in_a_row_ = 0;
+  absl::Status gave_up_;
+  std::unique_ptr<ChildProcess> workers_;  // watchdog thread only, after Start
+  std::thread watchdog_;
+};
+
+}  // namespace fulger

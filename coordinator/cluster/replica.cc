@@ -1,0 +1,407 @@
+#include "coordinator/cluster/replica.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace fulger {
+namespace {
+
+constexpr size_t kTilesPartBytes = size_t{1} << 20;
+
+std::string_view PhaseName(v1::Phase phase) {
+  switch (phase) {
+    case v1::PHASE_RENDEZVOUS:
+      return "rendezvous";
+    case v1::PHASE_DEVICE:
+      return "device";
+    case v1::PHASE_COMMUNICATORS:
+      return "communicators";
+    case v1::PHASE_LOAD:
+      return "load";
+    case v1::PHASE_WARM_UP:
+      return "warm-up";
+    case v1::PHASE_READY:
+      return "ready";
+    default:
+      return "launch";
+  }
+}
+
+}  // namespace
+
+std::string_view Name(ReplicaPhase phase) {
+  switch (phase) {
+    case ReplicaPhase::kGathering:
+      return "waiting for workers";
+    case ReplicaPhase::kLoading:
+      return "loading";
+    case ReplicaPhase::kServing:
+      return "serving";
+    case ReplicaPhase::kStopped:
+      return "stopped";
+  }
+  return "?";
+}
+
+Replica::Replica(Plan plan, ReplicaOptions options, const Clock* clock)
+    : plan_(std::move(plan)),
+      options_(std::move(options)),
+      clock_(clock),
+      roster_(plan_.layout.ranks(), options_.version, options_.transport),
+      phase_since_(clock->Now()) {}
+
+std::shared_ptr<v1::CoordinatorMessage> Replica::NewMessageLocked() const {
+  auto message = std::make_shared<v1::CoordinatorMessage>();
+  message->set_epoch(epoch_);
+  return message;
+}
+
+std::string Replica::DescribeRank(int rank) const {
+  const v1::Hello* hello = roster_.Find(rank);
+  if (hello == nullptr) return fmt::format("rank {}", rank);
+  return fmt::format("rank {} ({})", rank, Where(*hello));
+}
+
+int Replica::RankOfLocked(const std::shared_ptr<WorkerConnection>& connection) const {
+  for (const auto& [rank, member] : members_) {
+    if (member.connection == connection) return rank;
+  }
+  return -1;
+}
+
+// Index 0 of each stage and the vision ranks: index 0 forwards to its stage.
+void Replica::SendToStagesLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message) {
+  for (const auto& [rank, member] : members_) {
+    const RankPlan& plan = plan_.ranks[static_cast<size_t>(rank)];
+    if (plan.vision_only || plan.index == 0) member.connection->Send(message);
+  }
+}
+
+void Replica::Submit(std::shared_ptr<const v1::StepPlan> plan) {
+  std::lock_guard lock(mu_);
+  if (phase_ != ReplicaPhase::kServing || plan->epoch() != epoch_) return;
+  steps_in_flight_.emplace(plan->step(), clock_->Now());
+  auto message = NewMessageLocked();
+  *message->mutable_plan() = *plan;
+  SendToStagesLocked(message);
+}
+
+int Replica::EncoderRankLocked(const std::string& key) const {
+  const Layout& layout = plan_.layout;
+  return layout.vision == 0 ? 0 : layout.pp * layout.tp + VisionRankOf(key, layout.vision);
+}
+
+void Replica::Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) {
+  std::lock_guard lock(mu_);
+  if (phase_ != ReplicaPhase::kServing || epoch != epoch_) return;
+  const auto member = members_.find(EncoderRankLocked(image->key));
+  if (member == members_.end()) return;
+  for (size_t offset = 0; offset < image->tiles.size(); offset += kTilesPartBytes) {
+    const size_t count = std::min(kTilesPartBytes, image->tiles.size() - offset);
+    auto message = NewMessageLocked();
+    v1::TilesPart* part = message->mutable_tiles();
+    part->set_key(image->key);
+    part->set_tiles(image->tile_count);
+    part->set_height(image->height);
+    part->set_width(image->width);
+    part->set_offset(static_cast<int64_t>(offset));
+    part->set_data(image->tiles.data() + offset, count);
+    part->set_last(offset + count == image->tiles.size());
+    member->second.connection->Send(message);
+  }
+}
+
+void Replica::Evict(uint64_t epoch, const std::vector<std::string>& keys) {
+  std::lock_guard lock(mu_);
+  if (phase_ != ReplicaPhase::kServing || epoch != epoch_ || keys.empty()) return;
+  auto message = NewMessageLocked();
+  for (const std::string& key : keys) message->mutable_evict()->add_keys(key);
+  SendToStagesLocked(message);
+}
+
+void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1::WorkerMessage& message) {
+  if (message.has_hello()) {
+    OnHello(from, message.hello());
+    return;
+  }
+  std::shared_ptr<const v1::StepResult> result;
+  std::unique_lock lock(mu_);
+  const int rank = RankOfLocked(from);
+  if (rank < 0 || message.epoch() != epoch_) return;  // of an earlier life
+  Member& member = members_.at(rank);
+  switch (message.body_case()) {
+    case v1::WorkerMessage::kProgress:
+      member.progress = message.progress();
+      member.last_progress = clock_->Now();
+      break;
+    case v1::WorkerMessage::kReady: {
+      lock.unlock();
+      OnReady(rank, message.ready());
+      break;
+    }
+    case v1::WorkerMessage::kResult:
+      steps_in_flight_.erase(message.result().step());
+      result = std::make_shared<v1::StepResult>(message.result());
+      lock.unlock();
+      events_->OnResult(std::move(result));
+      break;
+    case v1::WorkerMessage::kFeaturesReady: {
+      const uint64_t epoch = epoch_;
+      lock.unlock();
+      const v1::FeaturesReady& ready = message.features_ready();
+      events_->OnFeaturesReady(epoch, ready.key(),
+                               ready.error().empty() ? absl::OkStatus() : DataLoss("{}", ready.error()));
+      break;
+    }
+    case v1::WorkerMessage::kFailed: {
+      const std::string why = fmt::format("{} failed during {}: {}", DescribeRank(rank),
+                                          PhaseName(message.failed().phase()), message.failed().message());
+      lock.unlock();
+      Fail(Unavailable("{}", why));
+      break;
+    }
+    case v1::WorkerMessage::kPong:
+      member.activity = message.pong().activity();
+      break;
+    default:
+      break;
+  }
+}
+
+void Replica::OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello) {
+  std::lock_guard lock(mu_);
+  absl::StatusOr<int> rank = FailedPrecondition("this coordinator is stopping");
+  if (phase_ == ReplicaPhase::kGathering) {
+    rank = roster_.Admit(hello);
+  } else if (phase_ != ReplicaPhase::kStopped) {
+    rank = ResourceExhausted("worker on {} is one too many: all {} ranks of the layout have joined",
+                             Where(hello), plan_.layout.ranks());
+  }
+  if (!rank.ok()) {
+    LogError("refused: {}", Message(rank.status()));
+    auto message = NewMessageLocked();
+    message->mutable_shutdown()->set_reason(Message(rank.status()));
+    from->Send(message);
+    from->Finish();
+    return;
+  }
+  Member& member = members_[*rank];
+  member.connection = from;
+  member.last_progress = clock_->Now();
+  LogInfo("{} joined, {}; {}", DescribeRank(*rank), hello.device(), roster_.Describe());
+  if (roster_.complete()) AssignAllLocked();
+}
+
+void Replica::AssignAllLocked() {
+  phase_ = ReplicaPhase::kLoading;
+  phase_since_ = clock_->Now();
+  for (auto& [rank, member] : members_) {
+    auto message = NewMessageLocked();
+    v1::Assign* assign = message->mutable_assign();
+    assign->set_replica(options_.name);
+    assign->set_rank(rank);
+    const Layout& layout = plan_.layout;
+    v1::LayoutSpec* spec = assign->mutable_layout();
+    spec->set_pp(layout.pp);
+    spec->set_tp(layout.tp);
+    spec->set_ep(layout.ep);
+    spec->set_dp(layout.dp);
+    spec->set_vision(layout.vision);
+    for (const int n : layout.stage_layers) spec->add_stage_layers(n);
+    assign->set_plan_hash(plan_.hash);
+    for (int r = 0; r < layout.ranks(); ++r) assign->add_peer_addresses(roster_.Find(r)->peer_address());
+    assign->set_block_size(static_cast<int32_t>(options_.block_size));
+    assign->set_max_step_tokens(static_cast<int32_t>(options_.max_step_tokens));
+    assign->set_max_sequences(static_cast<int32_t>(options_.max_sequences));
+    assign->set_cache_tokens(options_.cache_tokens);
+    assign->set_max_context(options_.max_context);
+    assign->set_model_dir(options_.model_dir);
+    assign->set_fingerprint(options_.fingerprint);
+    assign->set_transport(options_.transport);
+    assign->set_weight_dtype(options_.weight_dtype);
+    member.last_progress = clock_->Now();
+    member.connection->Send(message);
+  }
+}
+
+void Replica::OnReady(int rank, const v1::Ready& ready) {
+  absl::Status problem;
+  {
+    std::lock_guard lock(mu_);
+    const auto it = members_.find(rank);
+    if (phase_ != ReplicaPhase::kLoading || it == members_.end()) return;
+    if (ready.plan_hash() != plan_.hash) {
+      problem =
+          FailedPrecondition("{} made plan {}, the coordinator's is {}: its config.json or program differs",
+                             DescribeRank(rank), ready.plan_hash().substr(0, 12), plan_.hash.substr(0, 12));
+    } else {
+      it->second.ready = true;
+      it->second.details = ready;
+      it->second.progress.set_phase(v1::PHASE_READY);
+      it->second.progress.set_fraction(1);
+      const bool all =
+          std::all_of(members_.begin(), members_.end(), [](const auto& m) { return m.second.ready; });
+      if (all) StartServingLocked();
+    }
+  }
+  if (!problem.ok()) Fail(problem);
+}
+
+void Replica::StartServingLocked() {
+  capacity_ = {.blocks = INT64_MAX,
+               .block_size = options_.block_size,
+               .slots = INT64_MAX,
+               .max_step_tokens = options_.max_step_tokens,
+               .stages = plan_.layout.pp};
+  for (const auto& [rank, member] : members_) {
+    if (plan_.ranks[static_cast<size_t>(rank)].vision_only) continue;
+    capacity_.blocks = std::min<int64_t>(capacity_.blocks, member.details.blocks());
+    capacity_.slots = std::min<int64_t>(capacity_.slots, member.details.slots());
+  }
+  phase_ = ReplicaPhase::kServing;
+  phase_since_ = clock_->Now();
+  steps_in_flight_.clear();
+  LogInfo("replica {} is serving: {}, epoch {}, {} tokens of cache, {} sequences", options_.name,
+          ToString(plan_.layout), epoch_, capacity_.blocks * capacity_.block_size, capacity_.slots);
+  events_->OnUp(epoch_, capacity_);
+}
+
+void Replica::OnClosed(const std::shared_ptr<WorkerConnection>& from) {
+  std::string who;
+  {
+    std::lock_guard lock(mu_);
+    const int rank = RankOfLocked(from);
+    if (rank < 0) return;
+    who = DescribeRank(rank);
+    if (phase_ == ReplicaPhase::kStopped) {
+      members_.erase(rank);
+      return;
+    }
+    if (phase_ == ReplicaPhase::kGathering) {
+      members_.erase(rank);
+      roster_.Remove(rank);
+      LogWarn("{} left before all ranks had joined; {}", who, roster_.Describe());
+      return;
+    }
+    const std::string& activity = members_.at(rank).activity;
+    if (!activity.empty()) who += fmt::format(", last seen in: {}", activity);
+  }
+  Fail(Unavailable("{} is gone", who));
+}
+
+void Replica::Fail(const absl::Status& why) {
+  {
+    std::lock_guard lock(mu_);
+    if (phase_ == ReplicaPhase::kStopped) return;
+    LogError("replica {} ended: {}", options_.name, Message(why));
+    last_failure_ = Message(why);
+    auto message = NewMessageLocked();
+    message->mutable_shutdown()->set_reason(Message(why));
+    for (auto& [rank, member] : members_) {
+      member.connection->Send(message);
+      member.connection->Finish();
+    }
+    members_.clear();
+    roster_ = Roster(plan_.layout.ranks(), options_.version, options_.transport);
+    ++epoch_;
+    ++restarts_;
+    phase_ = ReplicaPhase::kGathering;
+    phase_since_ = clock_->Now();
+    steps_in_flight_.clear();
+  }
+  events_->OnDown(why);
+  if (on_failure_) on_failure_(why);
+}
+
+void Replica::Stop(const std::string& reason) {
+  std::lock_guard lock(mu_);
+  auto message = NewMessageLocked();
+  message->mutable_shutdown()->set_reason(reason);
+  message->mutable_shutdown()->set_clean(true);
+  for (auto& [rank, member] : members_) {
+    member.connection->Send(message);
+    member.connection->Finish();
+  }
+  phase_ = ReplicaPhase::kStopped;
+}
+
+void Replica::Tick() {
+  absl::Status problem;
+  {
+    std::lock_guard lock(mu_);
+    auto message = NewMessageLocked();
+    message->mutable_ping()->set_id(++pings_);
+    for (auto& [rank, member] : members_) member.connection->Send(message);
+    problem = CheckDeadlinesLocked();
+  }
+  if (!problem.ok()) Fail(problem);
+}
+
+absl::Status Replica::CheckDeadlinesLocked() const {
+  const TimePoint now = clock_->Now();
+  switch (phase_) {
+    case ReplicaPhase::kGathering:
+      if (now - phase_since_ > options_.gather_deadline && !members_.empty()) {
+        return DeadlineExceeded(
+            "rendezvous: after {:.0f} s {}. Are all ranks started, and can their hosts reach this one?",
+            Seconds(now - phase_since_), roster_.Describe());
+      }
+      break;
+    case ReplicaPhase::kLoading:
+      for (const auto& [rank, member] : members_) {
+        if (!member.ready && now - member.last_progress > options_.phase_deadline) {
+          return DeadlineExceeded("{} made no progress for {:.0f} s in phase {}", DescribeRank(rank),
+                                  Seconds(now - member.last_progress), PhaseName(member.progress.phase()));
+        }
+      }
+      break;
+    case ReplicaPhase::kServing:
+      if (!steps_in_flight_.empty() && now - steps_in_flight_.begin()->second > options_.step_deadline) {
+        std::string text;
+        for (const auto& [rank, member] : members_) {
+          text +=
+              fmt::format("; {}: {}", DescribeRank(rank), member.activity.empty() ? "?" : member.activity);
+        }
+        return DeadlineExceeded("step {} has run for {:.0f} s{}", steps_in_flight_.begin()->first,
+                                Seconds(now - steps_in_flight_.begin()->second), text);
+      }
+      break;
+    case ReplicaPhase::kStopped:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+ReplicaInfo Replica::Info() const {
+  std::lock_guard lock(mu_);
+  ReplicaInfo info{.phase = phase_,
+                   .epoch = epoch_,
+                   .restarts = restarts_,
+                   .last_failure = last_failure_,
+                   .capacity = capacity_,
+                   .ranks = {}};
+  for (int r = 0; r < plan_.layout.ranks(); ++r) {
+    RankInfo rank{.rank = r};
+    const auto it = members_.find(r);
+    const v1::Hello* hello = roster_.Find(r);
+    if (it != members_.end() && hello != nullptr) {
+      const Member& member = it->second;
+      rank.joined = true;
+      rank.host = hello->host();
+      rank.pid = hello->pid();
+      rank.device = hello->device();
+      rank.description = member.details.description();
+      rank.phase = PhaseName(member.progress.phase());
+      rank.fraction = member.progress.fraction();
+      rank.activity = member.activity;
+      rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());
+      rank.bytes_read = member.details.bytes_read();
+    }
+    info.ranks.push_back(std::move(rank));
+  }
+  return info;
+}
+
+}  // namespace fulger

@@ -1,0 +1,135 @@
+// One copy of the model: all ranks of one layout. It gathers workers, assigns ranks, waits for loading,
+// relays plans and results, watches health, and when a rank dies or hangs it ends the whole replica, names
+// the rank and waits for the next set of workers under a larger epoch.
+//
+//   gathering -> loading -> serving -> (failed) -> gathering ...
+//
+// Threads: Backend calls come from the engine thread, handler calls from gRPC threads, Tick from the watchdog
+// thread; one mutex guards the state, and nothing blocks while holding it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "coordinator/cluster/join_server.h"
+#include "coordinator/cluster/roster.h"
+#include "coordinator/engine/backend.h"
+#include "model/layout.h"
+
+namespace fulger {
+
+struct ReplicaOptions {
+  std::string name = "0";
+  std::string version;
+  std::string model_dir;
+  std::string fingerprint;
+  std::string transport = "single";
+  std::string weight_dtype = "keep";
+  int64_t block_size = 16;
+  int64_t max_step_tokens = 2048;
+  int64_t max_sequences = 64;
+  int64_t cache_tokens = 0;  // 0: what the ranks' memory holds
+  int64_t max_context = 131072;
+  Duration gather_deadline = std::chrono::seconds(120);
+  Duration phase_deadline = std::chrono::seconds(600);  // without any progress from a rank
+  Duration step_deadline = std::chrono::seconds(60);    // age of the oldest step in flight
+};
+
+enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
+std::string_view Name(ReplicaPhase phase);
+
+// What /v1/server_info and the command line show of a rank.
+struct RankInfo {
+  int rank = 0;
+  bool joined = false;
+  std::string host;
+  int64_t pid = 0;
+  std::string device, description;
+  std::string phase;
+  double fraction = 0;  // of the phase
+  std::string activity;
+  std::map<std::string, int64_t> bytes;
+  int64_t bytes_read = 0;
+};
+struct ReplicaInfo {
+  ReplicaPhase phase = ReplicaPhase::kGathering;
+  uint64_t epoch = 0;
+  uint64_t restarts = 0;
+  std::string last_failure;
+  ReplicaCapacity capacity;
+  std::vector<RankInfo> ranks;
+};
+
+class Replica final : public Backend, public JoinHandler {
+ public:
+  // `events` may be set later, but before workers join. `on_failure` (may be null) is told after a replica
+  // ended, so that a launcher can start the next set of workers; it is called without the mutex, from any
+  // thread.
+  Replica(Plan plan, ReplicaOptions options, const Clock* clock);
+  void SetEvents(BackendEvents* events) { events_ = events; }
+  void SetOnFailure(std::function<void(const absl::Status&)> on_failure) {
+    on_failure_ = std::move(on_failure);
+  }
+
+  void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
+  void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
+  void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
+
+  void OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1::WorkerMessage& message) override;
+  void OnClosed(const std::shared_ptr<WorkerConnection>& from) override;
+
+  // Pings, and checks the deadlines; call about once a second.
+  void Tick();
+  // Ends the replica with its present workers, as after a failure.
+  void Fail(const absl::Status& why);
+  // Tells the workers to end and accepts no more.
+  void Stop(const std::string& reason);
+  ReplicaInfo Info() const;
+
+ private:
+  struct Member {
+    std::shared_ptr<WorkerConnection> connection;
+    bool ready = false;
+    v1::Ready details;
+    v1::Progress progress;
+    std::string activity;
+    TimePoint last_progress{};
+  };
+
+  void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
+  void OnReady(int rank, const v1::Ready& ready);
+  void AssignAllLocked();
+  void StartServingLocked();
+  std::shared_ptr<v1::CoordinatorMessage> NewMessageLocked() const;
+  void SendToStagesLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);
+  int EncoderRankLocked(const std::string& key) const;
+  absl::Status CheckDeadlinesLocked() const;
+  std::string DescribeRank(int rank) const;
+  int RankOfLocked(const std::shared_ptr<WorkerConnection>& connection) const;
+
+  const Plan plan_;
+  const ReplicaOptions options_;
+  const Clock* clock_;
+  BackendEvents* events_ = nullptr;
+  std::function<void(const absl::Status&)> on_failure_;
+
+  mutable std::mutex mu_;
+  ReplicaPhase phase_ = ReplicaPhase::kGathering;
+  uint64_t epoch_ = 1;
+  uint64_t restarts_ = 0;
+  uint64_t pings_ = 0;
+  std::string last_failure_;
+  ReplicaCapacity capacity_;
+  Roster roster_;
+  std::map<int, Member> members_;
+  TimePoint phase_since_;
+  std::map<uint64_t, TimePoint> steps_in_flight_;
+};
+
+}  // namespace fulger

@@ -1,0 +1,43 @@
+// Who has joined and which rank each worker gets: rules only, no streams. The launcher's rank is a hint;
+// under mpi it is binding, because it is the process's rank in the communicator.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "fulger/v1/control.pb.h"
+
+namespace fulger {
+
+class Roster {
+ public:
+  Roster(int ranks, std::string version, std::string transport)
+      : ranks_(ranks), version_(std::move(version)), transport_(std::move(transport)) {}
+
+  // Gives the worker a rank, or says why it cannot take part: another version, another transport, a rank that
+  // is claimed already, one worker too many, a launcher that started another number of ranks.
+  absl::StatusOr<int> Admit(const v1::Hello& hello);
+  void Remove(int rank) { members_.erase(rank); }
+
+  bool complete() const { return static_cast<int>(members_.size()) == ranks_; }
+  // "2 of 5 ranks have joined; missing: 1, 3, 4"
+  std::string Describe() const;
+  const v1::Hello* Find(int rank) const;
+
+ private:
+  std::optional<int> FirstFree() const;
+
+  int ranks_;
+  std::string version_;
+  std::string transport_;
+  std::map<int, v1::Hello> members_;
+};
+
+// "host h2, pid 4711"
+std::string Where(const v1::Hello& hello);
+
+}  // namespace fulger
