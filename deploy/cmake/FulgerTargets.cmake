@@ -1,6 +1,7 @@
 # fulger_library(NAME n SRCS ... HDRS ... DEPS ...)      a static library fulger_<n>, alias fulger::<n>
 # fulger_binary(NAME n SRCS ... DEPS ...)                an executable in build/bin
 # fulger_test(NAME n SRCS ... DEPS ... [LABELS ...] [TIMEOUT seconds])   a GoogleTest program run by ctest
+# fulger_mpi_test(NAME n SRCS ... DEPS ... NP 2 4 [TIMEOUT seconds])     the same under mpirun, ctest n_np2, n_np4
 #
 # HDRS are compiled alone (target check_headers), so every header carries its own includes.
 set_property(GLOBAL PROPERTY FULGER_HEADERS "")
@@ -37,6 +38,27 @@ function(fulger_test)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${A_NAME} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "cpu;${A_LABELS}" ENVIRONMENT "${A_ENV}")
+endfunction()
+
+# Bound to no core and yielding: several such tests may share a small machine. mpirun ignores SIGTERM while a rank
+# hangs, hence timeout -k. TSan cannot see into Open MPI, and LSan reports what it leaks.
+function(fulger_mpi_test)
+  cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;NP" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 60)
+  endif()
+  add_executable(${A_NAME} ${A_SRCS})
+  target_link_libraries(${A_NAME} PRIVATE fulger_options ${A_DEPS} fulger::test_support GTest::gmock GTest::gtest_main)
+  set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  math(EXPR kill_after "${A_TIMEOUT} + 10")
+  foreach(np ${A_NP})
+    add_test(NAME ${A_NAME}_np${np} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+      COMMAND timeout -k 3 ${A_TIMEOUT} ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --bind-to none
+              -np ${np} $<TARGET_FILE:${A_NAME}>)
+    set_tests_properties(${A_NAME}_np${np} PROPERTIES TIMEOUT ${kill_after} LABELS "cpu;mpi;${A_LABELS}" PROCESSORS 2
+      ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_mpi_yield_when_idle=1;\
+OMP_NUM_THREADS=1;TSAN_OPTIONS=ignore_noninstrumented_modules=1;ASAN_OPTIONS=detect_leaks=0")
+  endforeach()
 endfunction()
 
 # One object library per owning target, so that each header is compiled with that target's dependencies.

@@ -7,7 +7,8 @@
 // Fabric::Abort, which any thread may call. All ranks of a group get the same bits out of AllReduceSum: the
 // router decides from them. Failure: a peer that is gone, an abort or a passed deadline gives UNAVAILABLE /
 // ABORTED / DEADLINE_EXCEEDED naming the operation, the group and the peer; afterwards the fabric is unusable
-// and the replica is rebuilt.
+// (every later call fails with the first failure) and the replica is rebuilt. The sum is taken in rank order,
+// ((x0 + x1) + x2) + ..., by the single, thread and mpi fabrics alike, so they agree in every bit.
 #pragma once
 
 #include <chrono>
@@ -58,6 +59,7 @@ class Fabric {
   virtual std::string name() const = 0;  // "single", "thread", "mpi", "nccl"
 
   // Called by every member of `ranks` (ascending), and by nobody else, with the same name. Names are unique.
+  // Collectives and Links hold what they need of the fabric: they may be destroyed before or after it.
   virtual absl::StatusOr<std::unique_ptr<Collective>> Group(std::span<const int> ranks,
                                                             const std::string& name) = 0;
   // Called by both ends with the same name. from == to is legal (a queue to oneself).
@@ -65,6 +67,10 @@ class Fabric {
   // Wakes everybody who waits in an operation on this rank (thread fabric: on all ranks) with ABORTED and
   // `why`.
   virtual void Abort(const absl::Status& why) = 0;
+  // Moves sends in flight along without waiting; true when none is left. A large send over MPI advances only
+  // inside calls made by its own rank, so an executor calls this before it goes to wait for its next step,
+  // and goes on calling it (every millisecond is enough) while it returns false.
+  virtual absl::StatusOr<bool> Progress() { return true; }
 };
 
 struct FabricOptions {

@@ -1,0 +1,35 @@
+// What every fabric must do, as one set of test bodies. A test program gives the harness (RunRanks) and
+// instantiates CommSuite with the numbers of ranks it wants; the bodies are in comm_suite.cc.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kernels/device/device.h"
+#include "worker/comm/collective.h"
+
+namespace fulger {
+
+// Host memory: everything is done when it is enqueued.
+class HostStream final : public Stream {
+ public:
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+};
+
+using RankBody = std::function<void(Fabric& fabric, Stream& stream)>;
+
+// Runs `body` once on each of `ranks` ranks (in this process or one rank per process) with a fresh fabric,
+// and returns when those in this process are done. Defined by the test program.
+void RunRanks(int ranks, const FabricOptions& options, const RankBody& body);
+
+// The parameter is handed to RunRanks; bodies ask the fabric for the size.
+class CommSuite : public testing::TestWithParam<int> {
+ protected:
+  // Long enough for a loaded machine: only a bug reaches it.
+  static constexpr FabricOptions kPatient{.deadline = std::chrono::milliseconds(30000)};
+  static constexpr FabricOptions kHasty{.deadline = std::chrono::milliseconds(150)};
+  void Run(const FabricOptions& options, const RankBody& body) { RunRanks(GetParam(), options, body); }
+};
+
+}  // namespace fulger
