@@ -1,5 +1,5 @@
 // What every fabric must do, as one set of test bodies. A test program gives the harness (RunRanks) and
-// instantiates CommSuite with the numbers of ranks it wants; the bodies are in comm_suite.cc.
+// instantiates CommSuite with the numbers of ranks it wants; the bodies are in comm_suite_test.cc.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -70,7 +70,7 @@ TEST_P(CommSuite, AllReduceIsTheSum) {
 TEST_P(CommSuite, AllReduceSumsInRankOrderToTheBit) {
   Run(kPatient, [](Fabric& fabric, Stream& stream) {
     ASSERT_OK_AND_ASSIGN(auto group, fabric.Group(AllRanks(fabric), "all"));
-    for (const int64_t count : {1, 7, 6144, 16384, 16385, 100'003}) {
+    for (const int64_t count : {1, 7, 6144, 16384, 16385, 40'003}) {
       std::vector<float> values = Uneven(group->rank(), count);
       ASSERT_OK(group->AllReduceSum(stream, View(values)));
       std::vector<float> expected = Uneven(0, count);
@@ -90,7 +90,8 @@ TEST_P(CommSuite, AllReduceSumsInRankOrderToTheBit) {
 TEST_P(CommSuite, AllGatherConcatenatesInRankOrder) {
   Run(kPatient, [](Fabric& fabric, Stream& stream) {
     ASSERT_OK_AND_ASSIGN(auto group, fabric.Group(AllRanks(fabric), "all"));
-    for (const int64_t count : {0, 1, 3, 1000, 200'000}) {
+    const int64_t large = 400'000 / group->size();
+    for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{1000}, large}) {
       std::vector<float> in = Integers(group->rank(), count);
       std::vector<float> out(static_cast<size_t>(count * group->size()), -1.0f);
       ASSERT_OK(group->AllGather(stream, View(in), View(out)));
@@ -107,14 +108,16 @@ TEST_P(CommSuite, AllGatherConcatenatesInRankOrder) {
 TEST_P(CommSuite, AllGatherInPlace) {
   Run(kPatient, [](Fabric& fabric, Stream& stream) {
     ASSERT_OK_AND_ASSIGN(auto group, fabric.Group(AllRanks(fabric), "all"));
-    for (const int64_t count : {5, 300'000}) {
+    for (const int64_t count : {int64_t{5}, int64_t{400'000} / group->size()}) {
       std::vector<float> out(static_cast<size_t>(count * group->size()), -1.0f);
       const MutTensorView own = View(out).Rows(group->rank() * count, count);
       std::fill_n(own.mut_data<float>(), count, static_cast<float>(group->rank()));
       ASSERT_OK(group->AllGather(stream, own, View(out)));
+      size_t wrong = 0;
       for (size_t i = 0; i < out.size(); ++i) {
-        ASSERT_EQ(out[i], static_cast<float>(i / static_cast<size_t>(count))) << i;
+        wrong += out[i] != static_cast<float>(i / static_cast<size_t>(count));
       }
+      EXPECT_EQ(wrong, 0u) << count << " values per rank";
     }
   });
 }
@@ -393,6 +396,8 @@ TEST_P(CommSuite, AbortWakesWaiters) {
     const int previous = (me + n - 1) % n, next = (me + 1) % n;
     ASSERT_OK_AND_ASSIGN(auto in, fabric.Connect(previous, me, "to " + std::to_string(me)));
     ASSERT_OK_AND_ASSIGN(auto out, fabric.Connect(me, next, "to " + std::to_string(next)));
+    ASSERT_OK_AND_ASSIGN(auto all, fabric.Group(AllRanks(fabric), "all"));
+    ASSERT_OK(all->Barrier(stream));
     const auto begin = std::chrono::steady_clock::now();
     // Gives the wait below time to begin; the outcome is the same when it has not.
     std::thread aborter([&] {
