@@ -20,14 +20,14 @@ absl::StatusOr<ExpandedPrompt> ExpandPlaceholders(std::span<const int32_t> ids, 
   }
   ExpandedPrompt out;
   out.ids.reserve(length);
-  out.spans.reserve(token_counts.size());
+  out.runs.reserve(token_counts.size());
   for (const int32_t id : ids) {
     if (id != image_token_id) {
       out.ids.push_back(id);
       continue;
     }
-    const int index = static_cast<int>(out.spans.size());
-    out.spans.push_back(
+    const int index = static_cast<int>(out.runs.size());
+    out.runs.push_back(
         {.first = static_cast<int64_t>(out.ids.size()), .count = token_counts[index], .index = index});
     out.ids.insert(out.ids.end(), static_cast<size_t>(token_counts[index]), image_token_id);
   }

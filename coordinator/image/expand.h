@@ -10,16 +10,16 @@
 
 namespace fulger {
 
-struct ImageSpan {
+struct PlaceholderRun {
   int64_t first = 0;  // position in the expanded ids
   int64_t count = 0;
   int index = 0;  // of the picture, in prompt order
-  bool operator==(const ImageSpan&) const = default;
+  bool operator==(const PlaceholderRun&) const = default;
 };
 
 struct ExpandedPrompt {
   std::vector<int32_t> ids;
-  std::vector<ImageSpan> spans;  // one per picture, ascending
+  std::vector<PlaceholderRun> runs;  // one per picture, ascending
 };
 
 // INVALID_ARGUMENT unless there is one placeholder for each picture. `ids` come from the tokenizer with user

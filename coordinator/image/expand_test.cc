@@ -16,16 +16,16 @@ TEST(Expand, EachPlaceholderBecomesARun) {
   const std::vector<int> counts = {2, 1, 4};
   ASSERT_OK_AND_ASSIGN(const ExpandedPrompt out, ExpandPlaceholders(ids, kImage, counts));
   EXPECT_THAT(out.ids, ElementsAre(3, 3, 7, 8, 3, 3, 3, 3, 3, 9));
-  EXPECT_THAT(out.spans, ElementsAre(ImageSpan{.first = 0, .count = 2, .index = 0},
-                                     ImageSpan{.first = 4, .count = 1, .index = 1},
-                                     ImageSpan{.first = 5, .count = 4, .index = 2}));
+  EXPECT_THAT(out.runs, ElementsAre(PlaceholderRun{.first = 0, .count = 2, .index = 0},
+                                    PlaceholderRun{.first = 4, .count = 1, .index = 1},
+                                    PlaceholderRun{.first = 5, .count = 4, .index = 2}));
 }
 
 TEST(Expand, TextAloneIsUnchanged) {
   const std::vector<int32_t> ids = {1, 2};
   ASSERT_OK_AND_ASSIGN(const ExpandedPrompt out, ExpandPlaceholders(ids, kImage, {}));
   EXPECT_THAT(out.ids, ElementsAre(1, 2));
-  EXPECT_THAT(out.spans, IsEmpty());
+  EXPECT_THAT(out.runs, IsEmpty());
 }
 
 TEST(Expand, CountsMustAgree) {

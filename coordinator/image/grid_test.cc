@@ -86,7 +86,9 @@ TEST(Grid, FloorsAndCentresOnSmallCanvases) {
 
 TEST(Grid, RefusesShapesWhoseSideVanishes) {
   const ImageProcessorConfig config = DefaultImageProcessorConfig();
-  for (const std::vector<int> size : GoldenJson("geometry.json")["refused"]) {
+  const nlohmann::json sizes = GoldenJson("geometry.json")["refused"];
+  ASSERT_GE(sizes.size(), 4u);
+  for (const std::vector<int> size : sizes) {
     EXPECT_THAT(SelectGrid({.height = size[0], .width = size[1]}, config).status(),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too long and thin")));
   }

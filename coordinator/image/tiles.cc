@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/sha256.h"
 #include "coordinator/image/resize.h"
 
@@ -45,6 +46,16 @@ std::string TilesKey(std::span<const uint8_t> pixels, ImageSize original) {
   hash.Update(LittleEndian(original.height));
   hash.Update(LittleEndian(original.width));
   return hash.HexDigest();
+}
+
+std::string TilesKeyBytes(std::string_view key) {
+  constexpr size_t kDigits = 64;
+  FULGER_CHECK(key.size() == kDigits, "key of {} digits", key.size());
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string out;
+  for (size_t i = 0; i < key.size(); i += 2)
+    out.push_back(static_cast<char>(digit(key[i]) << 4 | digit(key[i + 1])));
+  return out;
 }
 
 absl::StatusOr<ImageTiles> MakeTiles(const RgbImage& image, const ImageProcessorConfig& config) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -32,6 +33,9 @@ struct ImageTiles {
 // width, each as 4 bytes little-endian. The original size belongs in it because the token count depends on
 // it.
 std::string TilesKey(std::span<const uint8_t> pixels, ImageSize original);
+
+// The same key as the 32 bytes that travel to workers. `key` is one that TilesKey made.
+std::string TilesKeyBytes(std::string_view key);
 
 // INVALID_ARGUMENT for shapes that SelectGrid refuses. Pure, any thread; costs tens of milliseconds for a
 // photograph.

@@ -35,6 +35,14 @@ TEST(Tiles, TheKeyCoversPixelsAndSize) {
   EXPECT_NE(key, TilesKey(pixels, {.height = 7, .width = 258}));
 }
 
+TEST(Tiles, KeyBytesAreTheDigits) {
+  std::string key;
+  for (int i = 0; i < 32; ++i) key += i % 2 == 0 ? "0f" : "a9";
+  std::string bytes;
+  for (int i = 0; i < 32; ++i) bytes += i % 2 == 0 ? '\x0f' : '\xa9';
+  EXPECT_EQ(TilesKeyBytes(key), bytes);
+}
+
 TEST(Tiles, RefusesAVanishingSide) {
   EXPECT_THAT(MakeTiles(RgbImage({.height = 1, .width = 5000}), DefaultImageProcessorConfig()).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too long and thin")));

@@ -4,6 +4,7 @@
     pip install pillow numpy && python3 tests/golden/image/make_image_goldens.py
 
 writes geometry.json (canvas, resized size, token count), pixels.json (SHA-256 of resized pictures and tiles),
+codecs.json with files/ (small encoded pictures, and the RGB pixels that Pillow reads from them).
 Reference steps: Image.open, ImageOps.exif_transpose, convert("RGB"), then the released processor's order: thumbnail,
 resize with the aspect kept (floor), centre on black, cut row by row.
 
@@ -22,6 +23,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+import codec_files
 from pictures import picture
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -171,6 +173,7 @@ def write_json(name, value):
 def main():
     make_geometry()
     make_pixels()
+    write_json("codecs.json", {"cases": codec_files.make(HERE / "files")})
     return 0
 
 
