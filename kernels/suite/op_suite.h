@@ -13,6 +13,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -36,6 +37,7 @@ struct SuiteBackend {
   std::string spec;
   DeviceOptions options;
 };
+inline void PrintTo(const SuiteBackend& backend, std::ostream* out) { *out << backend.name; }
 
 // A tensor in guarded device memory.
 class Operand {
