@@ -1,8 +1,8 @@
 #include "coordinator/cluster/local_cluster.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -25,7 +25,8 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const Plan& p
                                                                    const Clock* clock) {
   std::unique_ptr<LocalCluster> cluster(new LocalCluster());
   cluster->options_ = options;
-  cluster->replica_ = std::make_unique<Replica>(plan, options.replica, clock);
+  cluster->options_.replica.workers_expected = !options.wait_for_workers;
+  cluster->replica_ = std::make_unique<Replica>(plan, cluster->options_.replica, clock);
   std::string address = options.control_address;
   if (address.empty() && plan.layout.ranks() == 1) {
     std::array<char, 32> folder{"/tmp/fulger-XXXXXX"};
@@ -60,18 +61,15 @@ absl::Status LocalCluster::Launch() {
   }
   const LaunchCommand command = MakeLaunchCommand(options_.launch, ::geteuid() == 0,
                                                   static_cast<int>(std::thread::hardware_concurrency()));
-  workers_.reset();
-  ASSIGN_OR_RETURN(workers_, ChildProcess::Start(command, [this](const std::string& how) {
-                     // A worker that joined is missed by its stream; this is for those that never got so far.
-                     const ReplicaInfo info = replica_->Info();
-                     if (info.phase == ReplicaPhase::kStopped) return;
-                     const bool none = std::none_of(info.ranks.begin(), info.ranks.end(),
-                                                    [](const RankInfo& r) { return r.joined; });
-                     if (none) {
-                       LogWarn("{} {}", options_.launch.mpi ? "mpirun" : "the worker", how);
-                       OnFailure();
-                     }
-                   }));
+  LogDebug("starting {}", fmt::join(command.arguments, " "));
+  uint64_t launch = 0;
+  {
+    std::lock_guard lock(mu_);
+    launch = ++launches_;
+    exited_.clear();
+  }
+  ASSIGN_OR_RETURN(workers_, ChildProcess::Start(
+                                 command, [this, launch](const std::string& how) { OnExit(launch, how); }));
   return absl::OkStatus();
 }
 
@@ -79,6 +77,13 @@ absl::Status LocalCluster::Start() {
   RETURN_IF_ERROR(Launch());
   watchdog_ = std::thread([this] { Watch(); });
   return absl::OkStatus();
+}
+
+void LocalCluster::OnExit(uint64_t launch, const std::string& how) {
+  std::lock_guard lock(mu_);
+  if (launch != launches_ || stopping_ || relaunch_) return;  // known already, or meant
+  exited_ = fmt::format("{} {}", options_.launch.mpi ? "mpirun" : "the worker", how);
+  exited_at_ = std::chrono::steady_clock::now();
 }
 
 void LocalCluster::OnFailure() {
@@ -89,6 +94,41 @@ void LocalCluster::OnFailure() {
   wake_.notify_all();
 }
 
+void LocalCluster::GiveUpLocked(absl::Status why) {
+  gave_up_ = std::move(why);
+  LogError("{}", Message(gave_up_));
+  wake_.notify_all();
+}
+
+// False: no more.
+bool LocalCluster::Relaunch(std::unique_lock<std::mutex>& lock) {
+  if (!options_.wait_for_workers) {
+    const ReplicaInfo info = replica_->Info();
+    if (!info.ever_served) {
+      GiveUpLocked(Unavailable("the replica did not start: {}", info.last_failure));
+      return false;
+    }
+    if (failures_in_a_row_ > options_.max_restarts_in_a_row) {
+      GiveUpLocked(Unavailable("the replica failed {} times in a row; last: {}", failures_in_a_row_,
+                               info.last_failure));
+      return false;
+    }
+    // 0, 1, 2, 4, ... seconds between failures that follow each other.
+    const auto pause = std::chrono::seconds(failures_in_a_row_ <= 1 ? 0 : 1 << (failures_in_a_row_ - 2));
+    wake_.wait_for(lock, pause, [this] { return stopping_; });
+    if (stopping_) return false;
+  }
+  lock.unlock();
+  workers_.reset();  // ends what is left of the old ranks; relaunch_ says that this is no other failure
+  lock.lock();
+  relaunch_ = false;
+  lock.unlock();
+  const absl::Status launched = Launch();
+  lock.lock();
+  if (!launched.ok()) GiveUpLocked(launched);
+  return launched.ok();
+}
+
 void LocalCluster::Watch() {
   auto serving_since = std::chrono::steady_clock::now();
   std::unique_lock lock(mu_);
@@ -96,36 +136,19 @@ void LocalCluster::Watch() {
     wake_.wait_for(lock, kTick, [this] { return stopping_ || relaunch_; });
     if (stopping_) return;
     if (relaunch_) {
-      if (failures_in_a_row_ > options_.max_restarts_in_a_row) {
-        gave_up_ = Unavailable("the replica failed {} times in a row; last: {}", failures_in_a_row_,
-                               replica_->Info().last_failure);
-        LogError("{}", Message(gave_up_));
-        wake_.notify_all();
-        return;
-      }
-      // 0, 1, 2, 4, ... seconds between failures that follow each other.
-      const auto pause = std::chrono::seconds(failures_in_a_row_ <= 1 ? 0 : 1 << (failures_in_a_row_ - 2));
-      wake_.wait_for(lock, pause, [this] { return stopping_; });
-      if (stopping_) return;
-      lock.unlock();
-      workers_.reset();  // ends what is left of the old ranks; its own exit is not another failure
-      const absl::Status launched = Launch();
-      lock.lock();
-      relaunch_ = false;
+      if (!Relaunch(lock)) return;
       serving_since = std::chrono::steady_clock::now();
-      if (!launched.ok()) {
-        gave_up_ = launched;
-        LogError("{}", Message(launched));
-        wake_.notify_all();
-        return;
-      }
       continue;
     }
+    const auto now = std::chrono::steady_clock::now();
+    // A rank that joined is missed by its stream first, with its name; this is for the others.
+    std::string exited;
+    if (!exited_.empty() && now - exited_at_ >= kTick) exited = std::exchange(exited_, {});
     lock.unlock();
+    if (!exited.empty()) replica_->Fail(Unavailable("{}", exited));
     replica_->Tick();
     const bool serving = replica_->Info().phase == ReplicaPhase::kServing;
     lock.lock();
-    const auto now = std::chrono::steady_clock::now();
     if (!serving) {
       serving_since = now;
     } else if (now - serving_since > kStableAfter) {

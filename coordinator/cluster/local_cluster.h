@@ -1,9 +1,12 @@
 // A replica with its control listener, its watchdog and, unless workers are started by somebody else, its own
 // workers: what `fulger serve` and `fulger generate` hold. When the replica fails and the workers are ours,
-// they are started again, with a pause that grows while failures follow each other.
+// they are started again, with a pause that grows while failures follow each other. A replica that never
+// served is not started again: what keeps it from loading is told to whoever started us.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -44,7 +47,10 @@ class LocalCluster {
   LocalCluster() = default;
   void Watch();
   void OnFailure();
+  void OnExit(uint64_t launch, const std::string& how);
   absl::Status Launch();
+  bool Relaunch(std::unique_lock<std::mutex>& lock);
+  void GiveUpLocked(absl::Status why);
 
   ClusterOptions options_;
   std::string socket_folder_;  // removed at the end
@@ -55,6 +61,9 @@ class LocalCluster {
   bool stopping_ = false;
   bool relaunch_ = false;
   int failures_in_a_row_ = 0;
+  uint64_t launches_ = 0;
+  std::string exited_;  // how the present workers ended; empty: they run
+  std::chrono::steady_clock::time_point exited_at_;
   absl::Status gave_up_;
   std::unique_ptr<ChildProcess> workers_;  // watchdog thread only, after Start
   std::thread watchdog_;

@@ -181,12 +181,14 @@ void Replica::OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::H
   }
   if (!rank.ok()) {
     LogError("refused: {}", Message(rank.status()));
+    last_failure_ = Message(rank.status());
     auto message = NewMessageLocked();
     message->mutable_shutdown()->set_reason(Message(rank.status()));
     from->Send(message);
     from->Finish();
     return;
   }
+  if (members_.empty()) phase_since_ = clock_->Now();
   Member& member = members_[*rank];
   member.connection = from;
   member.last_progress = clock_->Now();
@@ -261,6 +263,7 @@ void Replica::StartServingLocked() {
     capacity_.slots = std::min<int64_t>(capacity_.slots, member.details.slots());
   }
   phase_ = ReplicaPhase::kServing;
+  ever_served_ = true;
   phase_since_ = clock_->Now();
   steps_in_flight_.clear();
   LogInfo("replica {} is serving: {}, epoch {}, {} tokens of cache, {} sequences", options_.name,
@@ -286,9 +289,9 @@ void Replica::OnClosed(const std::shared_ptr<WorkerConnection>& from) {
       return;
     }
     const std::string& activity = members_.at(rank).activity;
-    if (!activity.empty()) who += fmt::format(", last seen in: {}", activity);
+    who += activity.empty() ? " is gone" : fmt::format(" is gone; last seen in: {}", activity);
   }
-  Fail(Unavailable("{} is gone", who));
+  Fail(Unavailable("{}", who));
 }
 
 void Replica::Fail(const absl::Status& why) {
@@ -310,8 +313,8 @@ void Replica::Fail(const absl::Status& why) {
     phase_ = ReplicaPhase::kGathering;
     phase_since_ = clock_->Now();
     steps_in_flight_.clear();
+    events_->OnDown(why);  // under the mutex, as OnUp: the next epoch cannot overtake it
   }
-  events_->OnDown(why);
   if (on_failure_) on_failure_(why);
 }
 
@@ -343,7 +346,8 @@ absl::Status Replica::CheckDeadlinesLocked() const {
   const TimePoint now = clock_->Now();
   switch (phase_) {
     case ReplicaPhase::kGathering:
-      if (now - phase_since_ > options_.gather_deadline && !members_.empty()) {
+      // Without any worker nothing is wrong yet: somebody may start them later.
+      if (now - phase_since_ > options_.gather_deadline && (options_.workers_expected || !members_.empty())) {
         return DeadlineExceeded(
             "rendezvous: after {:.0f} s {}. Are all ranks started, and can their hosts reach this one?",
             Seconds(now - phase_since_), roster_.Describe());
@@ -379,6 +383,7 @@ ReplicaInfo Replica::Info() const {
   ReplicaInfo info{.phase = phase_,
                    .epoch = epoch_,
                    .restarts = restarts_,
+                   .ever_served = ever_served_,
                    .last_failure = last_failure_,
                    .capacity = capacity_,
                    .ranks = {}};

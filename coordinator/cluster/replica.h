@@ -36,7 +36,8 @@ struct ReplicaOptions {
   int64_t max_sequences = 64;
   int64_t cache_tokens = 0;  // 0: what the ranks' memory holds
   int64_t max_context = 131072;
-  Duration gather_deadline = std::chrono::seconds(120);
+  Duration gather_deadline = std::chrono::seconds(120);  // from the first worker that joins
+  bool workers_expected = false;  // the deadline runs from the start: somebody has started all workers
   Duration phase_deadline = std::chrono::seconds(600);  // without any progress from a rank
   Duration step_deadline = std::chrono::seconds(60);    // age of the oldest step in flight
 };
@@ -61,6 +62,7 @@ struct ReplicaInfo {
   ReplicaPhase phase = ReplicaPhase::kGathering;
   uint64_t epoch = 0;
   uint64_t restarts = 0;
+  bool ever_served = false;
   std::string last_failure;
   ReplicaCapacity capacity;
   std::vector<RankInfo> ranks;
@@ -123,6 +125,7 @@ class Replica final : public Backend, public JoinHandler {
   ReplicaPhase phase_ = ReplicaPhase::kGathering;
   uint64_t epoch_ = 1;
   uint64_t restarts_ = 0;
+  bool ever_served_ = false;
   uint64_t pings_ = 0;
   std::string last_failure_;
   ReplicaCapacity capacity_;

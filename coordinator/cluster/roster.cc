@@ -13,20 +13,21 @@ absl::StatusOr<int> Roster::Admit(const v1::Hello& hello) {
     return FailedPrecondition("worker on {} is version {}, this coordinator is {}: start both from one build",
                               Where(hello), hello.version(), version_);
   }
-  if (hello.transport() != transport_) {
-    return FailedPrecondition("worker on {} offers transport {}, the layout needs {}", Where(hello),
-                              hello.transport(), transport_);
-  }
   if (hello.world_hint() > 1 && hello.world_hint() != ranks_) {
     return FailedPrecondition("worker on {}: its launcher started {} ranks, the layout has {}", Where(hello),
                               hello.world_hint(), ranks_);
   }
+  // Before the transport: a worker that sees no other rank cannot offer mpi, and this is why.
   if (transport_ == "mpi" && ranks_ > 1 && hello.world_hint() <= 1) {
     return FailedPrecondition(
-        "worker on {} sees an MPI world of size 1: the launcher and the MPI library do not speak the same "
-        "PMI. CPU ranks "
-        "exchange over MPI; start them with one mpirun or srun --mpi=pmix",
+        "worker on {} sees an MPI world of size 1: it was not started by mpirun, or the launcher and the MPI "
+        "library do not speak the same PMI. CPU ranks exchange over MPI; start them with one mpirun or srun "
+        "--mpi=pmix",
         Where(hello));
+  }
+  if (hello.transport() != transport_) {
+    return FailedPrecondition("worker on {} offers transport {}, the layout needs {}", Where(hello),
+                              hello.transport(), transport_);
   }
   int rank = hello.rank_hint();
   if (rank >= ranks_) {

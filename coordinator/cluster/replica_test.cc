@@ -1,0 +1,416 @@
+// The life of a replica with fake streams and a clock that the tests own.
+#include "coordinator/cluster/replica.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "coordinator/cluster/replica_test_util.h"
+#include "tests/support/status_matchers.h"
+
+namespace fulger {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr int kRanks = 5;
+
+class ReplicaTest : public testing::Test {
+ protected:
+  ReplicaTest() : plan_(FiveRanks()), replica_(plan_, Options(), &clock_) {
+    replica_.SetEvents(&events_);
+    replica_.SetOnFailure([this](const absl::Status& why) { failures_.push_back(Message(why)); });
+  }
+
+  static ReplicaOptions Options() {
+    ReplicaOptions options;
+    options.version = "1.2.3";
+    options.model_dir = "/models/demo";
+    options.fingerprint = "abcd";
+    options.transport = "mpi";
+    options.max_step_tokens = 512;
+    options.max_sequences = 8;
+    options.cache_tokens = 4096;
+    options.max_context = 1000;
+    return options;
+  }
+
+  void Join(int rank) {
+    workers_[rank] = std::make_shared<FakeConnection>();
+    v1::WorkerMessage message;
+    v1::Hello* hello = message.mutable_hello();
+    hello->set_version("1.2.3");
+    hello->set_rank_hint(rank);
+    hello->set_world_hint(kRanks);
+    hello->set_host("h" + std::to_string(rank));
+    hello->set_pid(1000 + rank);
+    hello->set_device("cpu");
+    hello->set_transport("mpi");
+    hello->set_peer_address("127.0.0.1:" + std::to_string(5000 + rank));
+    replica_.OnMessage(workers_[rank], message);
+  }
+  void JoinAll() {
+    for (int r = 0; r < kRanks; ++r) Join(r);
+  }
+  // A message of the present epoch, unless said otherwise.
+  v1::WorkerMessage From(int rank, uint64_t epoch = 0) {
+    v1::WorkerMessage message;
+    message.set_epoch(epoch != 0 ? epoch : replica_.Info().epoch);
+    message.set_rank(rank);
+    return message;
+  }
+  void Send(int rank, const v1::WorkerMessage& message) { replica_.OnMessage(workers_[rank], message); }
+  void Ready(int rank, int blocks = 100, int slots = 8) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_ready()->set_plan_hash(plan_.hash);
+    message.mutable_ready()->set_blocks(blocks);
+    message.mutable_ready()->set_slots(slots);
+    (*message.mutable_ready()->mutable_bytes())["kv"] = 10 + rank;
+    Send(rank, message);
+  }
+  void Serve() {
+    JoinAll();
+    for (int r = 0; r < kRanks; ++r) Ready(r);
+    ASSERT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
+  }
+  void Pong(int rank, const std::string& activity) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_pong()->set_activity(activity);
+    Send(rank, message);
+  }
+  void Submit(uint64_t step) {
+    auto plan = std::make_shared<v1::StepPlan>();
+    plan->set_epoch(replica_.Info().epoch);
+    plan->set_step(step);
+    replica_.Submit(plan);
+  }
+
+  Plan plan_;
+  ManualClock clock_;
+  FakeEvents events_;
+  Replica replica_;
+  std::vector<std::string> failures_;
+  std::map<int, std::shared_ptr<FakeConnection>> workers_;
+};
+
+TEST_F(ReplicaTest, AssignsWhenAllHaveJoined) {
+  for (int r = kRanks - 1; r > 0; --r) {
+    Join(r);
+    EXPECT_THAT(workers_[r]->sent, IsEmpty());
+  }
+  EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kGathering);
+  Join(0);
+  EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kLoading);
+  for (int r = 0; r < kRanks; ++r) {
+    ASSERT_THAT(workers_[r]->sent, SizeIs(1));
+    ASSERT_TRUE(workers_[r]->sent[0]->has_assign());
+    EXPECT_EQ(workers_[r]->sent[0]->epoch(), 1U);
+    const v1::Assign& assign = workers_[r]->sent[0]->assign();
+    EXPECT_EQ(assign.rank(), r);
+    EXPECT_EQ(assign.layout().pp(), 2);
+    EXPECT_EQ(assign.layout().tp(), 2);
+    EXPECT_EQ(assign.layout().ep(), 2);
+    EXPECT_EQ(assign.layout().dp(), 1);
+    EXPECT_EQ(assign.layout().vision(), 1);
+    EXPECT_EQ(assign.plan_hash(), plan_.hash);
+    EXPECT_THAT(assign.peer_addresses(), ElementsAre("127.0.0.1:5000", "127.0.0.1:5001", "127.0.0.1:5002",
+                                                     "127.0.0.1:5003", "127.0.0.1:5004"));
+    EXPECT_EQ(assign.block_size(), 16);
+    EXPECT_EQ(assign.max_step_tokens(), 512);
+    EXPECT_EQ(assign.max_sequences(), 8);
+    EXPECT_EQ(assign.cache_tokens(), 4096);
+    EXPECT_EQ(assign.max_context(), 1000);
+    EXPECT_EQ(assign.model_dir(), "/models/demo");
+    EXPECT_EQ(assign.fingerprint(), "abcd");
+    EXPECT_EQ(assign.transport(), "mpi");
+    EXPECT_EQ(assign.weight_dtype(), "keep");
+  }
+}
+
+TEST_F(ReplicaTest, ServesWithTheCapacityOfTheSmallestRank) {
+  JoinAll();
+  Ready(0, 70, 8);
+  Ready(1, 50, 8);
+  Ready(2, 60, 6);
+  Ready(3, INT32_MAX, 7);
+  EXPECT_THAT(events_.ups, IsEmpty());
+  Ready(4, 1, 1);  // a vision rank has no cache: it does not count
+  ASSERT_THAT(events_.ups, SizeIs(1));
+  const auto& [epoch, capacity] = events_.ups[0];
+  EXPECT_EQ(epoch, 1U);
+  EXPECT_EQ(capacity.blocks, 50);
+  EXPECT_EQ(capacity.block_size, 16);
+  EXPECT_EQ(capacity.slots, 6);
+  EXPECT_EQ(capacity.max_step_tokens, 512);
+  EXPECT_EQ(capacity.stages, 2);
+  const ReplicaInfo info = replica_.Info();
+  EXPECT_EQ(info.phase, ReplicaPhase::kServing);
+  EXPECT_TRUE(info.ever_served);
+  ASSERT_THAT(info.ranks, SizeIs(kRanks));
+  EXPECT_EQ(info.ranks[3].host, "h3");
+  EXPECT_EQ(info.ranks[3].pid, 1003);
+  EXPECT_EQ(info.ranks[3].bytes.at("kv"), 13);
+  EXPECT_EQ(info.ranks[3].phase, "ready");
+}
+
+TEST_F(ReplicaTest, RefusesAnotherPlan) {
+  JoinAll();
+  v1::WorkerMessage message = From(3);
+  message.mutable_ready()->set_plan_hash("0123456789abcdef");
+  Send(3, message);
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0], AllOf(HasSubstr("rank 3 (host h3, pid 1003) made plan 0123456789ab"),
+                                      HasSubstr(plan_.hash.substr(0, 12)), HasSubstr("config.json")));
+  EXPECT_EQ(failures_, events_.downs);
+  EXPECT_EQ(workers_[0]->ShutdownReason(), events_.downs[0]) << "the others end too, and know why";
+  EXPECT_TRUE(workers_[0]->finished);
+}
+
+TEST_F(ReplicaTest, AFailureOfOneRankIsTold) {
+  JoinAll();
+  v1::WorkerMessage message = From(2);
+  message.mutable_failed()->set_phase(v1::PHASE_LOAD);
+  message.mutable_failed()->set_message("model-00002.safetensors: truncated");
+  Send(2, message);
+  EXPECT_THAT(
+      events_.downs,
+      ElementsAre("rank 2 (host h2, pid 1002) failed during load: model-00002.safetensors: truncated"));
+  EXPECT_FALSE(replica_.Info().ever_served);
+}
+
+TEST_F(ReplicaTest, PlansGoToTheFirstOfEachStageAndToVisionRanks) {
+  Serve();
+  Submit(1);
+  for (const int r : {0, 2, 4}) {
+    const auto plans = workers_[r]->Sent(v1::CoordinatorMessage::kPlan);
+    ASSERT_THAT(plans, SizeIs(1)) << "rank " << r;
+    EXPECT_EQ(plans[0]->plan().step(), 1U);
+  }
+  for (const int r : {1, 3}) {
+    EXPECT_THAT(workers_[r]->Sent(v1::CoordinatorMessage::kPlan), IsEmpty()) << "rank " << r;
+  }
+}
+
+TEST_F(ReplicaTest, RelaysResultsOfThisEpochOnly) {
+  Serve();
+  Submit(1);
+  v1::WorkerMessage message = From(2);
+  message.mutable_result()->set_step(1);
+  Send(2, message);
+  ASSERT_THAT(events_.results, SizeIs(1));
+  EXPECT_EQ(events_.results[0]->step(), 1U);
+
+  replica_.Fail(Unavailable("test"));
+  Send(2, message);  // of epoch 1, on a stream of epoch 1
+  EXPECT_THAT(events_.results, SizeIs(1));
+  auto old = workers_;
+  Serve();
+  EXPECT_EQ(replica_.Info().epoch, 2U);
+  ASSERT_THAT(events_.ups, SizeIs(2));
+  EXPECT_EQ(events_.ups[1].first, 2U);
+  Send(2, message);  // of epoch 1, on a stream of epoch 2
+  replica_.OnMessage(old[2], From(2, 2));
+  EXPECT_THAT(events_.results, SizeIs(1));
+  replica_.OnClosed(old[2]);  // the old stream ends at last: no harm to the new replica
+  EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
+}
+
+TEST_F(ReplicaTest, PlansOfAnOlderEpochAreDropped) {
+  Serve();
+  auto plan = std::make_shared<v1::StepPlan>();
+  plan->set_epoch(0);
+  plan->set_step(1);
+  replica_.Submit(plan);
+  EXPECT_THAT(workers_[0]->Sent(v1::CoordinatorMessage::kPlan), IsEmpty());
+}
+
+TEST_F(ReplicaTest, NamesTheRankThatIsGone) {
+  Serve();
+  Pong(1, "step 7, layer 2, all-reduce");
+  replica_.OnClosed(workers_[1]);
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_EQ(events_.downs[0],
+            "rank 1 (host h1, pid 1001) is gone; last seen in: step 7, layer 2, all-reduce");
+  const ReplicaInfo info = replica_.Info();
+  EXPECT_EQ(info.phase, ReplicaPhase::kGathering);
+  EXPECT_EQ(info.epoch, 2U);
+  EXPECT_EQ(info.restarts, 1U);
+  EXPECT_EQ(info.last_failure, events_.downs[0]);
+  for (const RankInfo& rank : info.ranks) EXPECT_FALSE(rank.joined);
+  // The streams of the others close too: that is the same failure.
+  for (int r = 0; r < kRanks; ++r) replica_.OnClosed(workers_[r]);
+  EXPECT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(failures_, SizeIs(1));
+}
+
+TEST_F(ReplicaTest, AWorkerMayLeaveAndComeBackWhileOthersAreAwaited) {
+  Join(0);
+  Join(1);
+  replica_.OnClosed(workers_[0]);
+  EXPECT_THAT(events_.downs, IsEmpty());
+  EXPECT_FALSE(replica_.Info().ranks[0].joined);
+  JoinAll();  // rank 1 is there already
+  EXPECT_THAT(workers_[1]->ShutdownReason(), HasSubstr("claims rank 1"));
+  EXPECT_TRUE(workers_[1]->finished);
+  EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kLoading);
+}
+
+TEST_F(ReplicaTest, RefusesAWorkerWhileServing) {
+  Serve();
+  const auto member = workers_[2];
+  Join(2);
+  EXPECT_THAT(workers_[2]->ShutdownReason(),
+              HasSubstr("one too many: all 5 ranks of the layout have joined"));
+  EXPECT_FALSE(workers_[2]->Sent(v1::CoordinatorMessage::kShutdown)[0]->shutdown().clean());
+  EXPECT_TRUE(workers_[2]->finished);
+  EXPECT_FALSE(member->finished);
+  EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
+}
+
+TEST_F(ReplicaTest, TheGatherDeadlineNamesTheMissingRanks) {
+  clock_.Advance(std::chrono::hours(1));
+  replica_.Tick();  // nobody there yet: somebody may start the workers later
+  EXPECT_THAT(events_.downs, IsEmpty());
+  Join(0);
+  Join(3);
+  clock_.Advance(std::chrono::seconds(119));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty());
+  clock_.Advance(std::chrono::seconds(2));
+  replica_.Tick();
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0], AllOf(HasSubstr("rendezvous: after 121 s 2 of 5 ranks have joined"),
+                                      HasSubstr("missing: 1, 2, 4")));
+  EXPECT_TRUE(workers_[3]->finished);
+}
+
+TEST(Replica, WorkersThatWereStartedMustJoinInTime) {
+  ManualClock clock;
+  FakeEvents events;
+  ReplicaOptions options;
+  options.workers_expected = true;
+  Replica replica(FiveRanks(), options, &clock);
+  replica.SetEvents(&events);
+  clock.Advance(std::chrono::seconds(121));
+  replica.Tick();
+  ASSERT_THAT(events.downs, SizeIs(1));
+  EXPECT_THAT(events.downs[0], HasSubstr("0 of 5 ranks have joined"));
+}
+
+TEST_F(ReplicaTest, ALoadWithoutProgressIsEnded) {
+  JoinAll();
+  for (int r = 0; r < kRanks; ++r) {
+    if (r != 1) Ready(r);
+  }
+  v1::WorkerMessage progress = From(1);
+  progress.mutable_progress()->set_phase(v1::PHASE_LOAD);
+  progress.mutable_progress()->set_fraction(0.5);
+  clock_.Advance(std::chrono::seconds(599));
+  Send(1, progress);
+  EXPECT_EQ(replica_.Info().ranks[1].phase, "load");
+  EXPECT_EQ(replica_.Info().ranks[1].fraction, 0.5);
+  clock_.Advance(std::chrono::seconds(599));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty()) << "progress counts, not the time of the whole";
+  clock_.Advance(std::chrono::seconds(2));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs,
+              ElementsAre("rank 1 (host h1, pid 1001) made no progress for 601 s in phase load"));
+}
+
+TEST_F(ReplicaTest, AStuckStepListsWhatEveryRankDoes) {
+  Serve();
+  Submit(1);
+  Submit(2);
+  v1::WorkerMessage result = From(2);
+  result.mutable_result()->set_step(1);
+  Send(2, result);
+  for (int r = 0; r < kRanks - 1; ++r) Pong(r, fmt::format("layer {}", r));
+  clock_.Advance(std::chrono::seconds(59));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty());
+  clock_.Advance(std::chrono::seconds(2));
+  replica_.Tick();
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0],
+              AllOf(HasSubstr("step 2 has run for 61 s"), HasSubstr("rank 0 (host h0, pid 1000): layer 0"),
+                    HasSubstr("rank 3 (host h3, pid 1003): layer 3"), HasSubstr("pid 1004): ?")));
+}
+
+TEST_F(ReplicaTest, AnIdleReplicaHasNoDeadline) {
+  Serve();
+  clock_.Advance(std::chrono::hours(24));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty());
+  EXPECT_THAT(workers_[1]->Sent(v1::CoordinatorMessage::kPing), SizeIs(1)) << "every rank is asked";
+}
+
+TEST_F(ReplicaTest, PicturesGoToTheirVisionRankInParts) {
+  Serve();
+  auto image = std::make_shared<PreparedImage>();
+  image->key = std::string(32, 'k');
+  image->tiles.resize((size_t{2} << 20) + 5);
+  std::iota(image->tiles.begin(), image->tiles.end(), uint8_t{0});
+  image->tile_count = 3;
+  image->height = 100;
+  image->width = 200;
+  replica_.Encode(1, image);
+  for (int r = 0; r < 4; ++r) EXPECT_THAT(workers_[r]->Sent(v1::CoordinatorMessage::kTiles), IsEmpty());
+  const auto parts = workers_[4]->Sent(v1::CoordinatorMessage::kTiles);
+  ASSERT_THAT(parts, SizeIs(3));
+  std::string bytes;
+  for (const auto& message : parts) {
+    const v1::TilesPart& part = message->tiles();
+    EXPECT_EQ(part.key(), image->key);
+    EXPECT_EQ(part.tiles(), 3);
+    EXPECT_EQ(part.height(), 100);
+    EXPECT_EQ(part.width(), 200);
+    EXPECT_EQ(part.offset(), static_cast<int64_t>(bytes.size()));
+    EXPECT_LE(part.data().size(), size_t{1} << 20);
+    EXPECT_EQ(part.last(), message == parts.back());
+    bytes += part.data();
+  }
+  EXPECT_EQ(bytes, std::string(image->tiles.begin(), image->tiles.end()));
+
+  replica_.Encode(0, image);  // of an older epoch
+  EXPECT_THAT(workers_[4]->Sent(v1::CoordinatorMessage::kTiles), SizeIs(3));
+}
+
+TEST_F(ReplicaTest, TellsOfFeaturesAndTheirErrors) {
+  Serve();
+  v1::WorkerMessage message = From(4);
+  message.mutable_features_ready()->set_key("k1");
+  Send(4, message);
+  message.mutable_features_ready()->set_key("k2");
+  message.mutable_features_ready()->set_error("NaN in layer 3 of the tower");
+  Send(4, message);
+  ASSERT_THAT(events_.features, SizeIs(2));
+  EXPECT_EQ(events_.features[0].first, "k1");
+  EXPECT_OK(events_.features[0].second);
+  EXPECT_THAT(events_.features[1].second,
+              StatusIs(absl::StatusCode::kDataLoss, "NaN in layer 3 of the tower"));
+}
+
+TEST_F(ReplicaTest, StopIsCleanAndFinal) {
+  Serve();
+  replica_.Stop("the server stops");
+  for (int r = 0; r < kRanks; ++r) {
+    const auto messages = workers_[r]->Sent(v1::CoordinatorMessage::kShutdown);
+    ASSERT_THAT(messages, SizeIs(1));
+    EXPECT_TRUE(messages[0]->shutdown().clean());
+    EXPECT_TRUE(workers_[r]->finished);
+    replica_.OnClosed(workers_[r]);
+  }
+  EXPECT_THAT(events_.downs, IsEmpty());
+  EXPECT_THAT(failures_, IsEmpty());
+  Join(0);
+  EXPECT_THAT(workers_[0]->ShutdownReason(), HasSubstr("stopping"));
+}
+
+}  // namespace
+}  // namespace fulger
