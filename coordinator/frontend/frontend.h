@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/types.h"
@@ -23,16 +24,22 @@ struct PromptPart {
   std::string text;   // kText
   std::string image;  // kImage: the encoded picture (JPEG, PNG, WebP, GIF)
 };
+struct PromptToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON
+};
 struct PromptMessage {
   std::string role;  // system | user | assistant | tool
   std::vector<PromptPart> parts;
-  std::string name;             // of a tool result
-  std::string tool_calls_json;  // assistant messages that called tools: OpenAI's array; empty: none
+  std::string name;                        // of the tool whose result this is
+  std::vector<PromptToolCall> tool_calls;  // of an assistant
 };
 
 // Exactly one of messages, text, ids is used.
 struct GenerateInput {
   std::string id;
+  TimePoint arrival{};  // when the request reached the server; zero: when Generate is called
   std::vector<PromptMessage> messages;
   std::vector<std::string> tools;   // JSON objects
   std::optional<std::string> text;  // raw completion prompt; special tokens in it are text
@@ -43,6 +50,15 @@ struct GenerateInput {
   std::vector<std::string> stop;  // strings
   bool include_stop = false;
   bool skip_special_tokens = true;
+  bool add_generation_prompt = true;    // messages: end with the head of an answer
+  bool continue_final_message = false;  // messages: the last one is left open, and the answer goes on in it
+  int64_t truncate_prompt = 0;          // keep only so many of the last prompt tokens; 0: all
+};
+
+// Known before the first token.
+struct PromptInfo {
+  int64_t prompt_tokens = 0;
+  int64_t image_tokens = 0;
 };
 
 struct TextDelta {
@@ -50,15 +66,18 @@ struct TextDelta {
   int32_t id = -1;   // -1: text flushed at the end without a token
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top;
+  bool last = false;  // nothing but on_done follows, at once: an edge may put both into one message
 };
 struct TextResult {
   std::string finish_reason;  // "stop" | "length" | "cancelled" | "error"
   std::string stop_string;    // which one matched, if any
-  int32_t stop_id = -1;
+  int32_t stop_id = -1;       // one of the request's stop ids; -1 for the model's own end
   absl::Status error;
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, image_tokens = 0;
 };
 struct TextHandlers {
+  // On the caller's thread, before Generate returns and before everything else. May be empty.
+  std::function<void(const PromptInfo&)> on_prompt;
   // Engine thread; must not block.
   std::function<void(TextDelta&&)> on_delta;
   std::function<void(const TextResult&)> on_done;  // exactly once, last
@@ -76,7 +95,9 @@ class Frontend {
  public:
   virtual ~Frontend() = default;
   // Runs on the caller's thread and may take long (decoding pictures): edges call it from their pool.
-  // INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED: overload.
+  // Handlers run only if this returns OK, perhaps before it does. INVALID_ARGUMENT: FieldOf (field_error.h)
+  // gives the field at fault; OUT_OF_RANGE: the prompt does not fit the context; RESOURCE_EXHAUSTED:
+  // overload; UNAVAILABLE: no replica, or stopping.
   virtual absl::Status Generate(GenerateInput input, TextHandlers handlers) = 0;
   virtual bool Cancel(const std::string& id) = 0;
   virtual absl::StatusOr<std::vector<int32_t>> Tokenize(const GenerateInput& input) const = 0;
@@ -86,6 +107,8 @@ class Frontend {
   virtual EngineStats Stats() const = 0;
 };
 
+class ServerMetrics;
+
 struct FrontendOptions {
   std::string model_dir;
   std::string model_name;              // default: the folder's name
@@ -94,6 +117,8 @@ struct FrontendOptions {
   int64_t max_image_bytes = int64_t{32} << 20;
   int64_t max_image_pixels = int64_t{64} << 20;
   int64_t max_images = 64;
+  ServerMetrics* metrics = nullptr;  // may be null; outlives the frontend
+  const Clock* clock = nullptr;      // null: the steady clock
 };
 // The engine must outlive the frontend.
 absl::StatusOr<std::unique_ptr<Frontend>> MakeFrontend(const FrontendOptions& options, Engine* engine);

@@ -1,0 +1,229 @@
+#include "coordinator/api/openai.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <random>
+#include <utility>
+
+#include "base/log.h"
+#include "coordinator/api/openai_answer.h"
+#include "coordinator/api/openai_generation.h"
+#include "coordinator/api/openai_request.h"
+#include "coordinator/frontend/field_error.h"
+
+namespace fulger {
+namespace {
+
+std::string NewId(const char* prefix) {
+  thread_local std::mt19937_64 random{std::random_device{}() ^
+                                      (static_cast<uint64_t>(std::random_device{}()) << 32)};
+  return fmt::format("{}{:016x}{:016x}", prefix, random(), random());
+}
+
+// Takes as long for a wrong key as for a right one.
+bool SameKey(std::string_view given, std::string_view key) {
+  unsigned char difference = given.size() == key.size() ? 0 : 1;
+  for (size_t i = 0; i < given.size(); ++i) {
+    difference |= static_cast<unsigned char>(given[i] ^ key[key.empty() ? 0 : i % key.size()]);
+  }
+  return difference == 0;
+}
+
+// The client's own id when it can go into a header as it is.
+HttpHeaders EchoHeaders(const HttpRequest& request) {
+  const std::string_view id = request.Header("x-request-id");
+  const bool clean = !id.empty() && id.size() <= 256 &&
+                     std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  return {{"x-request-id", clean ? std::string(id) : NewId("req-")}};
+}
+
+HttpResponse Json(std::string body, HttpHeaders headers = {}) {
+  HttpResponse response;
+  response.body = std::move(body);
+  response.headers = std::move(headers);
+  return response;
+}
+
+}  // namespace
+
+absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout) {
+  if (!stats.ready) {
+    return Unavailable("not ready: {}",
+                       stats.down_reason.empty() ? "the model is loading" : stats.down_reason);
+  }
+  if (stats.running > 0 && stats.seconds_since_step > Seconds(stall_timeout)) {
+    return Unavailable("not ready: no step has finished for {:.0f} s", stats.seconds_since_step);
+  }
+  return absl::OkStatus();
+}
+
+OpenAiApi::OpenAiApi(OpenAiOptions options, Frontend* frontend, MetricRegistry* registry,
+                     ServerMetrics* metrics)
+    : options_(std::move(options)),
+      frontend_(frontend),
+      registry_(registry),
+      metrics_(metrics),
+      created_(std::time(nullptr)),
+      pool_(options_.threads, options_.max_waiting) {}
+
+void OpenAiApi::Register(Router* router) {
+  using Request = std::shared_ptr<const HttpRequest>;
+  using Responder = std::shared_ptr<HttpResponder>;
+  router->Add("POST", "/v1/chat/completions", OnPool(&OpenAiApi::Chat, true));
+  router->Add("POST", "/v1/completions", OnPool(&OpenAiApi::Complete, true));
+  router->Add("POST", "/tokenize", OnPool(&OpenAiApi::Tokenize, false));
+  router->Add("POST", "/detokenize", OnPool(&OpenAiApi::Detokenize, false));
+  const auto health = [this](Request request, Responder responder) { Health(*request, responder.get()); };
+  router->Add("GET", "/health", health).Add("GET", "/health/ready", health);
+  router->Add("GET", "/health/live",
+              [](Request, Responder responder) { responder->Send(Json(R"({"status":"live"})")); });
+  router->Add("GET", "/v1/models",
+              [this](Request request, Responder responder) { Models(*request, responder.get(), ""); });
+  router->Add("GET", "/v1/models/*", [this](Request request, Responder responder) {
+    Models(*request, responder.get(), request->path.substr(std::string_view("/v1/models/").size()));
+  });
+  router->Add("GET", "/version", [this](Request, Responder responder) {
+    std::string body = R"({"version":)";
+    AppendJsonString(&body, options_.version);
+    responder->Send(Json(body + "}"));
+  });
+  router->Add("GET", "/metrics", [this](Request, Responder responder) {
+    HttpResponse response;
+    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    response.body = registry_->Serialize();
+    responder->Send(std::move(response));
+  });
+  router->Add("GET", "/v1/server_info", [this](Request request, Responder responder) {
+    const absl::Status admitted = Admit(*request, /*needs_engine=*/false);
+    responder->Send(admitted.ok() ? Json(options_.server_info ? options_.server_info() : "{}")
+                                  : ErrorOf(admitted));
+  });
+}
+
+absl::Status OpenAiApi::Admit(const HttpRequest& request, bool needs_engine) const {
+  if (!options_.api_keys.empty()) {
+    constexpr std::string_view kBearer = "Bearer ";
+    std::string_view given = request.Header("Authorization");
+    if (given.starts_with(kBearer)) given.remove_prefix(kBearer.size());
+    bool known = false;
+    for (const std::string& key : options_.api_keys) known = SameKey(given, key) || known;
+    if (!known) {
+      return MakeStatus(absl::StatusCode::kUnauthenticated,
+                        "expected an API key in the header \"Authorization: Bearer ...\"");
+    }
+  }
+  return needs_engine ? CheckReady(frontend_->Stats(), options_.stall_timeout) : absl::OkStatus();
+}
+
+HttpHandler OpenAiApi::OnPool(Method method, bool needs_engine) {
+  return [this, method, needs_engine](std::shared_ptr<const HttpRequest> request,
+                                      std::shared_ptr<HttpResponder> responder) {
+    Call call{.request = std::move(request),
+              .responder = std::move(responder),
+              .headers = {},
+              .arrival = clock_.Now()};
+    call.headers = EchoHeaders(*call.request);
+    if (absl::Status status = Admit(*call.request, needs_engine); !status.ok()) return Reject(call, status);
+    const bool queued = pool_.TryRun([this, method, call]() mutable {
+      if (absl::Status status = (this->*method)(call); !status.ok()) Reject(call, status);
+    });
+    if (!queued) Reject(call, ResourceExhausted("too many requests at once: try again later"));
+  };
+}
+
+void OpenAiApi::Reject(const Call& call, const absl::Status& status) {
+  metrics_->Rejected(RejectReason(status));
+  HttpResponse response = ErrorOf(status);
+  response.headers.insert(response.headers.end(), call.headers.begin(), call.headers.end());
+  call.responder->Send(std::move(response));  // does nothing where an answer was begun
+}
+
+void OpenAiApi::SendJson(const Call& call, std::string body) {
+  call.responder->Send(Json(std::move(body), call.headers));
+}
+
+absl::Status OpenAiApi::CheckModel(const std::string& model) const {
+  if (model.empty() || model == frontend_->card().id) return absl::OkStatus();
+  return WithField(NotFound("there is no model \"{}\" here, only \"{}\"", model, frontend_->card().id),
+                   "model");
+}
+
+absl::Status OpenAiApi::Chat(Call& call) { return Generate(call, /*chat=*/true); }
+absl::Status OpenAiApi::Complete(Call& call) { return Generate(call, /*chat=*/false); }
+
+absl::Status OpenAiApi::Generate(Call& call, bool chat) {
+  const OpenAiLimits limits{.vocab = frontend_->card().vocab,
+                            .max_choices = options_.max_choices,
+                            .max_image_bytes = options_.max_image_bytes,
+                            .max_images = options_.max_images};
+  ASSIGN_OR_RETURN(OpenAiRequest parsed, chat ? ParseChatRequest(call.request->body, limits)
+                                              : ParseCompletionRequest(call.request->body, limits));
+  RETURN_IF_ERROR(CheckModel(parsed.model));
+  call.request.reset();  // the body is not needed while the answer is made
+  AnswerWriter writer(chat, NewId(chat ? "chatcmpl-" : "cmpl-"), frontend_->card().id, std::time(nullptr));
+  auto generation = std::make_shared<OpenAiGeneration>(std::move(parsed), std::move(writer), call.headers,
+                                                       frontend_, call.responder);
+  return generation->Start(call.arrival);
+}
+
+absl::Status OpenAiApi::Tokenize(Call& call) {
+  const OpenAiLimits limits{.vocab = frontend_->card().vocab,
+                            .max_choices = 1,
+                            .max_image_bytes = options_.max_image_bytes,
+                            .max_images = options_.max_images};
+  ASSIGN_OR_RETURN(const TokenizeRequest parsed, ParseTokenizeRequest(call.request->body, limits));
+  RETURN_IF_ERROR(CheckModel(parsed.model));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids, frontend_->Tokenize(parsed.input));
+  std::string body = fmt::format(R"({{"count":{},"max_model_len":{},"tokens":[{}])", ids.size(),
+                                 frontend_->card().max_context, fmt::join(ids, ","));
+  if (parsed.return_token_strings) {
+    body += R"(,"token_strs":[)";
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (i > 0) body.push_back(',');
+      AppendJsonString(&body, frontend_->TokenText(ids[i]));
+    }
+    body.push_back(']');
+  }
+  SendJson(call, body + "}");
+  return absl::OkStatus();
+}
+
+absl::Status OpenAiApi::Detokenize(Call& call) {
+  const OpenAiLimits limits{.vocab = frontend_->card().vocab};
+  ASSIGN_OR_RETURN(const DetokenizeRequest parsed, ParseDetokenizeRequest(call.request->body, limits));
+  RETURN_IF_ERROR(CheckModel(parsed.model));
+  ASSIGN_OR_RETURN(const std::string text, frontend_->Detokenize(parsed.tokens));
+  std::string body = R"({"prompt":)";
+  AppendJsonString(&body, text);
+  SendJson(call, body + "}");
+  return absl::OkStatus();
+}
+
+void OpenAiApi::Health(const HttpRequest& /*request*/, HttpResponder* responder) const {
+  const absl::Status ready = CheckReady(frontend_->Stats(), options_.stall_timeout);
+  responder->Send(ready.ok() ? Json(R"({"status":"ready"})") : ErrorOf(ready));
+}
+
+std::string OpenAiApi::ModelJson() const {
+  std::string json = R"({"id":)";
+  AppendJsonString(&json, frontend_->card().id);
+  return json + fmt::format(R"(,"object":"model","created":{},"owned_by":"fulger","max_model_len":{}}})",
+                            created_, frontend_->card().max_context);
+}
+
+void OpenAiApi::Models(const HttpRequest& request, HttpResponder* responder,
+                       const std::string& wanted) const {
+  absl::Status status = Admit(request, /*needs_engine=*/false);
+  if (status.ok()) status = CheckModel(wanted);
+  if (!status.ok()) {
+    responder->Send(ErrorOf(status));
+  } else if (wanted.empty()) {
+    responder->Send(Json(R"({"object":"list","data":[)" + ModelJson() + "]}"));
+  } else {
+    responder->Send(Json(ModelJson()));
+  }
+}
+
+}  // namespace fulger

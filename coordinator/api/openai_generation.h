@@ -1,0 +1,81 @@
+// One request of /v1/chat/completions or /v1/completions while it is answered: submits its choices, gathers
+// or streams their tokens, cancels them when the client leaves. Internal to the HTTP API.
+//
+// Threads: Start runs on the API's pool; tokens come on the engine's thread; the client leaves on a thread of
+// the HTTP server. The engine's handlers keep the object alive.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "coordinator/api/http.h"
+#include "coordinator/api/openai_answer.h"
+#include "coordinator/api/openai_request.h"
+#include "coordinator/api/tool_calls.h"
+#include "coordinator/frontend/frontend.h"
+
+namespace fulger {
+
+class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
+ public:
+  // `headers` go onto the answer. `id` is unique: the choices' ids are made from it.
+  OpenAiGeneration(OpenAiRequest request, AnswerWriter writer, HttpHeaders headers, Frontend* frontend,
+                   std::shared_ptr<HttpResponder> responder);
+
+  // Submits everything and returns; on an error nothing is left running, the error has been answered, and is
+  // returned for the metrics.
+  absl::Status Start(TimePoint arrival);
+
+ private:
+  struct Choice {
+    std::string id;
+    size_t prompt = 0;
+    bool begun = false;  // something was streamed
+    std::string text;    // not streamed yet, or all of it
+    std::vector<ToolCall> calls;
+    int64_t calls_sent = 0;
+    int64_t tokens = 0;
+    std::optional<ToolCallParser> tools;
+    std::optional<LogprobsJson> logprobs;
+    std::optional<TextResult> result;
+  };
+
+  TextHandlers Handlers(size_t choice);
+  void OnDelta(size_t choice, TextDelta&& delta);
+  void OnDone(size_t choice, const TextResult& result);
+  void Fail(const absl::Status& status);
+  void CancelAll();
+
+  // With mu_ held.
+  void EnsureBegun();
+  void Add(Choice* choice, ToolCallParser::Output output);
+  AnswerPart Part(size_t choice);
+  void StreamPart(size_t choice);
+  void Complete();
+  Usage UsageNow() const;
+
+  const AnswerWriter writer_;
+  const HttpHeaders headers_;
+  Frontend* const frontend_;
+  const std::shared_ptr<HttpResponder> responder_;
+  // Apart from the rest, for the HTTP server's threads.
+  struct Leaving {
+    std::atomic<bool> gone{false};
+    std::vector<std::string> ids;
+  };
+  const std::shared_ptr<Leaving> leaving_ = std::make_shared<Leaving>();
+
+  std::mutex mu_;
+  OpenAiRequest request_;
+  std::vector<Choice> choices_;
+  std::vector<PromptInfo> prompts_;
+  size_t done_ = 0;
+  bool begun_ = false, finished_ = false;
+};
+
+}  // namespace fulger
