@@ -1,0 +1,45 @@
+// One request as the planner sees it, from its arrival to its end, through any number of admissions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fulger/v1/step.pb.h"
+
+namespace fulger {
+
+// ids[position .. position + rows) are placeholders whose embeddings are the packed features `key`.
+struct ImageRun {
+  std::string key;
+  int64_t position = 0;
+  int64_t rows = 0;
+};
+
+// Owned by the engine, touched by the engine thread only.
+struct Sequence {
+  // Set before StepPlanner::Add.
+  uint64_t order = 0;        // arrival; unique, smaller is older
+  std::vector<int32_t> ids;  // the prompt, then every token sampled so far
+  int64_t prompt_count = 0;
+  int64_t max_length = 0;  // prompt and completion together
+  v1::SamplingParams sampling;
+  std::vector<ImageRun> images;  // ascending
+
+  // The current admission; the planner's. `id` is new with every admission, so that a late answer can never
+  // be taken for a newer one.
+  enum class Phase : uint8_t { kIdle, kWaiting, kRunning };
+  Phase phase = Phase::kIdle;
+  uint64_t id = 0;
+  int64_t known = 0;    // ids told to the workers
+  int64_t planned = 0;  // positions in plans
+  uint64_t sampled_by = 0;
+  uint64_t last_step = 0;
+  int64_t in_flight = 0;  // rows in steps that have not answered
+  std::vector<int32_t> blocks;
+  int32_t slot = -1;
+
+  int64_t generated() const { return static_cast<int64_t>(ids.size()) - prompt_count; }
+};
+
+}  // namespace fulger

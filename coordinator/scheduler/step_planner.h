@@ -1,0 +1,113 @@
+// Turns decisions into StepPlans for one replica during one epoch: keeps the queue and the running set, gives
+// out slots, blocks and sequence ids, and remembers which steps are in flight and whom they name. It knows no
+// sinks, no threads and no time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "coordinator/blocks/feature_cache.h"
+#include "coordinator/blocks/id_pool.h"
+#include "coordinator/scheduler/schedule.h"
+#include "coordinator/scheduler/sequence.h"
+#include "fulger/v1/step.pb.h"
+
+namespace fulger {
+
+struct PlannerConfig {
+  std::string replica;
+  uint64_t epoch = 0;
+  int64_t blocks = 0;
+  int64_t block_size = 1;
+  int64_t slots = 0;
+  int64_t step_tokens = 0;
+  int64_t max_running = 0;
+  int64_t stages = 1;
+  int64_t steps_in_flight = 2;  // for one stage; each further stage adds one
+  FeatureCacheLimits features;
+};
+
+// Thread-compatible (the engine thread).
+class StepPlanner {
+ public:
+  // A row of a step that has answered.
+  struct AnsweredRow {
+    uint64_t id = 0;
+    bool sampled = false;  // its sequence expects a token or an error, unless it has ended
+
+    bool operator==(const AnsweredRow&) const = default;
+  };
+
+  explicit StepPlanner(const PlannerConfig& config);
+
+  // The longest prompt and completion together that this replica can hold for one sequence.
+  int64_t MaxLength() const { return config_.blocks * config_.block_size + 1; }
+
+  // Queues a sequence whose ids fit: ids.size() < max_length <= MaxLength(). It must stay alive until Remove,
+  // or until the planner is gone. Old sequences go before younger ones.
+  void Add(Sequence* sequence);
+  // The sequence ended. What it holds becomes free when no step in flight names it.
+  void Remove(Sequence* sequence);
+
+  // The next step; null when enough steps are in flight or nothing can run now.
+  std::shared_ptr<const v1::StepPlan> Next();
+  // Step `step` has answered; its rows. nullopt if it is not the oldest in flight (steps answer in order).
+  std::optional<std::vector<AnsweredRow>> Answered(uint64_t step);
+  // By the id that plans and results use; null if it has ended.
+  Sequence* Find(uint64_t id) const;
+
+  // Pictures to encode and to evict now, and how the encoding went.
+  struct FeatureChanges {
+    std::vector<std::string> evict;
+    struct Encode {
+      Sequence* sequence = nullptr;
+      size_t image = 0;  // index into sequence->images
+    };
+    std::vector<Encode> encode;
+  };
+  FeatureChanges UpdateFeatures();
+  FeatureCache& features() { return features_; }
+
+  const IdPool& blocks() const { return blocks_; }
+  const IdPool& slots() const { return slots_; }
+  int64_t running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t in_flight() const { return static_cast<int64_t>(in_flight_.size()); }
+  uint64_t preemptions() const { return preemptions_; }
+
+ private:
+  struct Step {
+    uint64_t number = 0;
+    std::vector<AnsweredRow> rows;
+  };
+
+  SequenceView View(const Sequence& s) const;
+  int64_t Available(const Sequence& s) const;
+  ScheduleLimits Limits() const;
+  void ApplyPreemptions(const Decision& decision);
+  void GiveBack(Sequence* s);
+  void Admit(Sequence* s, v1::StepPlan* plan);
+  void AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan);
+  void AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan);
+  void Enqueue(Sequence* s);
+
+  const PlannerConfig config_;
+  IdPool blocks_;
+  IdPool slots_;
+  FeatureCache features_;
+  std::vector<Sequence*> running_;  // oldest first
+  std::vector<Sequence*> waiting_;  // oldest first
+  std::unordered_map<uint64_t, Sequence*> by_id_;
+  std::deque<Step> in_flight_;
+  std::vector<uint64_t> retired_;  // to be told in the next plan
+  uint64_t next_step_ = 1;
+  uint64_t next_id_ = 1;
+  uint64_t preemptions_ = 0;
+};
+
+}  // namespace fulger
