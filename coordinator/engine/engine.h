@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "coordinator/engine/backend.h"
+#include "coordinator/engine/engine_observer.h"
 #include "coordinator/engine/types.h"
 
 namespace fulger {
@@ -18,12 +19,14 @@ struct EngineConfig {
   std::string replica = "0";
   int64_t max_queued_requests = 4096;  // beyond: RESOURCE_EXHAUSTED at Submit
   int64_t max_running_requests = 256;  // also bounded by the slots of the replica
-  int64_t max_step_tokens = 2048;      // also bounded by the replica's capacity
+  int64_t max_step_tokens = 2048;      // also bounded by the replica's capacity; well above the running requests
   int64_t max_context = 131072;        // prompt + completion; longer prompts are refused at Submit
-  int64_t steps_in_flight = 2;         // at least the number of stages is used
-  int64_t feature_cache_bytes = int64_t{1}
-                                << 30;  // bound on features the vision stage keeps, in rows * row_bytes
-  int64_t feature_row_bytes = 4;        // hidden * element size
+  // Steps in flight with one stage, and rows of one sequence in flight; each further stage adds a step. 2:
+  // the device never waits for us. 1: every step waits for the answer to the one before (with one stage).
+  int64_t steps_in_flight = 2;
+  int64_t feature_cache_bytes = int64_t{1} << 30;  // features that the vision stage may keep
+  int64_t feature_row_bytes = 4;                   // hidden * element size
+  int64_t max_images_encoding = 8;                 // asked for and not yet ready
 };
 
 struct EngineStats {
@@ -33,22 +36,29 @@ struct EngineStats {
   int64_t running = 0, waiting = 0;
   int64_t blocks_total = 0, blocks_used = 0, slots_total = 0, slots_used = 0;
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
+  uint64_t pictures = 0, pictures_encoded = 0;  // of requests; those not encoded were found in the cache
   double seconds_since_step = -1;  // age of the last finished step; -1: none yet
 };
 
 class Engine : public BackendEvents {
  public:
-  // The backend must outlive the engine. Starts the engine thread.
-  static std::unique_ptr<Engine> Create(const EngineConfig& config, Backend* backend, const Clock* clock);
+  // Backend, clock and observer (may be null) must outlive the engine. Starts the engine thread. The
+  // destructor ends what is left with UNAVAILABLE and joins it; nobody may call the engine by then.
+  static std::unique_ptr<Engine> Create(const EngineConfig& config, Backend* backend, const Clock* clock,
+                                        EngineObserver* observer = nullptr);
 
-  // Thread-safe. INVALID_ARGUMENT: prompt longer than the context; RESOURCE_EXHAUSTED: queue full (retry
-  // later); UNAVAILABLE: stopping. On success sink->OnDone is called exactly once, whatever happens.
+  // Thread-safe. INVALID_ARGUMENT: the prompt leaves no room for a token in the context or in the cache of
+  // the replica (if none is up yet, OnDone says so later), or the request contradicts itself; ALREADY_EXISTS:
+  // the id is in use; RESOURCE_EXHAUSTED: queue full (retry later); UNAVAILABLE: stopping. A max_tokens
+  // beyond context or cache is cut to what fits. On success sink->OnDone is called exactly once, whatever
+  // happens.
   virtual absl::Status Submit(EngineRequest request, std::shared_ptr<ResponseSink> sink) = 0;
   // Thread-safe; the request ends with kCancelled within a step. Unknown ids are ignored (false).
   virtual bool Cancel(const std::string& id) = 0;
+  // Thread-safe: as of the last turn of the engine thread.
   virtual EngineStats Stats() const = 0;
   // Refuses new requests, then waits until the running ones ended or `timeout` passed (the rest are
-  // cancelled).
+  // cancelled). When it returns every OnDone has. Not from a sink.
   virtual void Drain(Duration timeout) = 0;
 };
 

@@ -39,6 +39,14 @@ struct Sequence {
   std::vector<int32_t> blocks;
   int32_t slot = -1;
 
+  // The replica that held it is gone.
+  void Forget() {
+    phase = Phase::kIdle;
+    id = sampled_by = last_step = 0;
+    known = planned = in_flight = 0;
+    blocks.clear();
+    slot = -1;
+  }
   int64_t generated() const { return static_cast<int64_t>(ids.size()) - prompt_count; }
 };
 

@@ -20,10 +20,6 @@ void StepPlanner::Add(Sequence* sequence) {
                    sequence->max_length <= MaxLength(),
                "sequence {}: {} ids, length {}, replica holds {}", sequence->order, sequence->ids.size(),
                sequence->max_length, MaxLength());
-  sequence->id = 0;
-  sequence->planned = 0;
-  sequence->in_flight = 0;
-  sequence->last_step = 0;
   Enqueue(sequence);
 }
 
@@ -40,7 +36,7 @@ void StepPlanner::Remove(Sequence* sequence) {
     std::erase(waiting_, sequence);
   }
   by_id_.erase(sequence->id);
-  sequence->phase = Sequence::Phase::kIdle;
+  sequence->Forget();
 }
 
 void StepPlanner::GiveBack(Sequence* s) {

@@ -1,0 +1,185 @@
+// The thread around EngineCore: a mailbox, the ids that are in use, and a published snapshot of the figures.
+#include "coordinator/engine/engine.h"
+
+#include <absl/functional/any_invocable.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "coordinator/engine/engine_core.h"
+
+namespace fulger {
+namespace {
+
+class ThreadedEngine final : public Engine {
+ public:
+  ThreadedEngine(const EngineConfig& config, Backend* backend, const Clock* clock, EngineObserver* observer)
+      : config_(config),
+        clock_(clock),
+        core_(config, backend, clock, observer, [this](const std::string& id) { Ended(id); }),
+        max_length_(config.max_context),
+        thread_([this] { Run(); }) {}
+
+  ~ThreadedEngine() override {
+    {
+      std::lock_guard lock(mu_);
+      refusing_ = true;
+      stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  absl::Status Submit(EngineRequest request, std::shared_ptr<ResponseSink> sink) override {
+    RETURN_IF_ERROR(CheckRequest(config_, request));
+    {
+      std::lock_guard lock(mu_);
+      RETURN_IF_ERROR(AdmitLocked(request));
+      ids_.insert(request.id);
+      ++unfinished_;
+      tasks_.emplace_back([this, request = std::move(request), sink = std::move(sink)]() mutable {
+        core_.Submit(std::move(request), std::move(sink));
+      });
+    }
+    wake_.notify_one();
+    return absl::OkStatus();
+  }
+
+  bool Cancel(const std::string& id) override {
+    {
+      std::lock_guard lock(mu_);
+      if (!ids_.contains(id)) return false;
+      tasks_.emplace_back([this, id] { core_.Cancel(id); });
+    }
+    wake_.notify_one();
+    return true;
+  }
+
+  EngineStats Stats() const override {
+    std::lock_guard lock(mu_);
+    EngineStats stats = stats_;
+    if (last_step_time_ != TimePoint{}) stats.seconds_since_step = Seconds(clock_->Now() - last_step_time_);
+    return stats;
+  }
+
+  void Drain(Duration timeout) override {
+    std::unique_lock lock(mu_);
+    refusing_ = true;
+    const auto empty = [this] { return unfinished_ == 0; };
+    constexpr Duration kYear = std::chrono::hours(24 * 365);  // "for ever" must not overflow the clock
+    if (drained_.wait_for(lock, std::min(timeout, kYear), empty)) return;
+    tasks_.emplace_back(
+        [this] { core_.EndAll(FinishReason::kCancelled, Cancelled("the server is stopping")); });
+    wake_.notify_one();
+    drained_.wait(lock, empty);
+  }
+
+  void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override {
+    Post([this, epoch, capacity] { core_.Up(epoch, capacity); });
+  }
+  void OnDown(const absl::Status& why) override {
+    Post([this, why] { core_.Down(why); });
+  }
+  void OnResult(std::shared_ptr<const v1::StepResult> result) override {
+    Post([this, result = std::move(result)] { core_.Result(*result); });
+  }
+  void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
+    Post([this, epoch, key, status] { core_.FeaturesReady(epoch, key, status); });
+  }
+
+ private:
+  using Task = absl::AnyInvocable<void()>;
+
+  void Post(Task task) {
+    {
+      std::lock_guard lock(mu_);
+      tasks_.push_back(std::move(task));
+    }
+    wake_.notify_one();
+  }
+
+  absl::Status AdmitLocked(const EngineRequest& request) const {
+    if (refusing_) return Unavailable("the engine is stopping");
+    if (static_cast<int64_t>(request.prompt.size()) >= max_length_) {
+      return InvalidArgument("the prompt has {} tokens; the cache of the replica leaves room for at most {}",
+                             request.prompt.size(), max_length_ - 1);
+    }
+    if (ids_.contains(request.id)) return AlreadyExists("request {}: the id is in use", request.id);
+    const int64_t queued = static_cast<int64_t>(ids_.size()) - stats_.running;
+    if (queued >= config_.max_queued_requests) {
+      return ResourceExhausted("{} requests are waiting, at most {} may", queued,
+                               config_.max_queued_requests);
+    }
+    return absl::OkStatus();
+  }
+
+  // Engine thread, inside a task.
+  void Ended(const std::string& id) {
+    std::lock_guard lock(mu_);
+    ids_.erase(id);
+    ++ended_;
+  }
+
+  void Run() {
+    std::vector<Task> batch;
+    for (bool last_turn = false; !last_turn;) {
+      {
+        std::unique_lock lock(mu_);
+        wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+        batch.swap(tasks_);
+        last_turn = stopping_;
+      }
+      for (Task& task : batch) task();
+      batch.clear();
+      if (last_turn) {
+        core_.EndAll(FinishReason::kError, Unavailable("the engine stopped"));
+      } else {
+        core_.Pump();
+      }
+      Publish();
+    }
+  }
+
+  void Publish() {
+    std::lock_guard lock(mu_);
+    stats_ = core_.Stats();
+    max_length_ = core_.max_length();
+    last_step_time_ = core_.last_step_time();
+    unfinished_ -= std::exchange(ended_, 0);
+    if (unfinished_ == 0) drained_.notify_all();
+  }
+
+  const EngineConfig config_;
+  const Clock* const clock_;
+  EngineCore core_;  // engine thread only
+
+  mutable std::mutex mu_;
+  std::condition_variable wake_, drained_;
+  std::vector<Task> tasks_;
+  std::unordered_set<std::string> ids_;  // from Submit until just before OnDone
+  int64_t unfinished_ = 0;               // from Submit until the turn of the OnDone is over
+  int64_t ended_ = 0;                    // in the current turn
+  bool refusing_ = false;
+  bool stopping_ = false;
+  EngineStats stats_;
+  int64_t max_length_;
+  TimePoint last_step_time_{};
+
+  std::thread thread_;  // last: starts when all else is made
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::Create(const EngineConfig& config, Backend* backend, const Clock* clock,
+                                       EngineObserver* observer) {
+  return std::make_unique<ThreadedEngine>(config, backend, clock, observer);
+}
+
+}  // namespace fulger

@@ -1,0 +1,91 @@
+// The engine without its thread: every event is a call, nothing waits. One thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "coordinator/engine/backend.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/types.h"
+#include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/step_planner.h"
+
+namespace fulger {
+
+// INVALID_ARGUMENT if the request contradicts itself or could never run under this configuration.
+absl::Status CheckRequest(const EngineConfig& config, const EngineRequest& request);
+
+class EngineCore {
+ public:
+  // `on_end` hears the id of each request just before its OnDone.
+  EngineCore(const EngineConfig& config, Backend* backend, const Clock* clock, EngineObserver* observer,
+             std::function<void(const std::string&)> on_end);
+  ~EngineCore();
+
+  void Submit(EngineRequest request, std::shared_ptr<ResponseSink> sink);  // checked; a fresh id
+  void Cancel(const std::string& id);
+  void EndAll(FinishReason reason, const absl::Status& why);
+
+  void Up(uint64_t epoch, const ReplicaCapacity& capacity);
+  void Down(const absl::Status& why);
+  void Result(const v1::StepResult& result);
+  void FeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status);
+
+  // Submits what can be submitted now. After every batch of events.
+  void Pump();
+  EngineStats Stats() const;  // seconds_since_step is left out: last_step_time says it
+  TimePoint last_step_time() const { return last_step_time_; }
+  // The longest prompt and completion that fit context and cache.
+  int64_t max_length() const;
+
+ private:
+  struct Request;
+  struct StepInfo {
+    uint64_t step = 0;
+    TimePoint submitted;
+    int64_t decode_rows = 0;
+    int64_t prefill_tokens = 0;
+  };
+
+  Request* Owner(const Sequence& sequence) const { return requests_.at(sequence.order).get(); }
+  void Enqueue(Request* request);
+  void SubmitPlan(std::shared_ptr<const v1::StepPlan> plan);
+  void ApplyToken(Sequence* sequence, const v1::SampledToken& sampled);
+  void Deliver(Request* request, const v1::SampledToken& sampled);
+  void RecordTokenTime(Request* request);
+  void RecordStep(uint64_t step);
+  void EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows, const v1::StepResult& result);
+  void End(Request* request, FinishReason reason, const absl::Status& error = absl::OkStatus(),
+           int32_t stop_id = -1);
+  void Report(const Request& request, const Completion& completion);
+
+  const EngineConfig config_;
+  Backend* const backend_;
+  const Clock* const clock_;
+  EngineObserver* const observer_;
+  const std::function<void(const std::string&)> on_end_;
+
+  std::map<uint64_t, std::unique_ptr<Request>> requests_;  // by arrival
+  std::unordered_map<std::string, Request*> by_id_;
+  uint64_t arrivals_ = 0;
+
+  uint64_t epoch_ = 0;
+  std::unique_ptr<StepPlanner> planner_;  // null while no replica is up
+  absl::Status down_reason_;
+  std::deque<StepInfo> steps_;  // in flight
+  TimePoint last_step_time_{};
+  EngineStats totals_;                                   // only the counters
+  std::vector<double> first_token_, token_gap_;          // of the step being applied
+  std::vector<std::pair<int32_t, float>> top_logprobs_;  // scratch
+};
+
+}  // namespace fulger

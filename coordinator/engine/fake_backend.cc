@@ -1,0 +1,151 @@
+#include "coordinator/engine/fake_backend.h"
+
+#include <utility>
+
+namespace fulger {
+
+void FakeBackend::Up(BackendEvents* events) {
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mu_);
+    CollectViolations();
+    epoch = ++epoch_;
+    replica_ = std::make_unique<FakeReplica>(capacity_);
+    results_.clear();
+    pictures_.clear();
+    asked_.clear();
+    plans_.clear();
+  }
+  events->OnUp(epoch, capacity_);
+}
+
+void FakeBackend::Kill(BackendEvents* events, bool late) {
+  std::deque<std::shared_ptr<const v1::StepResult>> results;
+  {
+    std::lock_guard lock(mu_);
+    CollectViolations();
+    replica_.reset();
+    results.swap(results_);
+    pictures_.clear();
+  }
+  events->OnDown(Unavailable("rank 1 died"));
+  if (!late) return;
+  for (auto& result : results) events->OnResult(std::move(result));
+}
+
+void FakeBackend::CollectViolations() {
+  if (replica_ == nullptr) return;
+  violations_.insert(violations_.end(), replica_->violations().begin(), replica_->violations().end());
+}
+
+void FakeBackend::Submit(std::shared_ptr<const v1::StepPlan> plan) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || plan->epoch() != epoch_) return;  // the engine has not heard yet
+  plans_.push_back(plan);
+  results_.push_back(std::make_shared<v1::StepResult>(replica_->Run(*plan)));
+  work_.notify_one();
+}
+
+void FakeBackend::Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  if (!asked_.insert(image->key).second) violations_.push_back("asked twice to encode " + image->key);
+  ++encoded_;
+  pictures_.push_back(std::move(image));
+  work_.notify_one();
+}
+
+void FakeBackend::Evict(uint64_t epoch, const std::vector<std::string>& keys) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  for (const std::string& key : keys) {
+    asked_.erase(key);
+    replica_->Evict(key);
+  }
+}
+
+bool FakeBackend::AnswerStep(BackendEvents* events) {
+  std::shared_ptr<const v1::StepResult> result;
+  {
+    std::lock_guard lock(mu_);
+    if (results_.empty()) return false;
+    result = std::move(results_.front());
+    results_.pop_front();
+    replica_->Answered(result->step());
+  }
+  events->OnResult(std::move(result));
+  return true;
+}
+
+bool FakeBackend::AnswerPicture(BackendEvents* events, const absl::Status& status) {
+  std::shared_ptr<const PreparedImage> image;
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mu_);
+    if (pictures_.empty()) return false;
+    image = std::move(pictures_.front());
+    pictures_.pop_front();
+    epoch = epoch_;
+    if (status.ok()) {
+      replica_->FeaturesReady(image->key, image->tokens);
+    } else {
+      asked_.erase(image->key);
+    }
+  }
+  events->OnFeaturesReady(epoch, image->key, status);
+  return true;
+}
+
+void FakeBackend::Start(BackendEvents* events, uint64_t seed) {
+  thread_ = std::thread([this, events, seed] {
+    std::mt19937_64 random(seed);
+    while (true) {
+      {
+        std::unique_lock lock(mu_);
+        work_.wait(lock, [this] { return stopping_ || !results_.empty() || !pictures_.empty(); });
+        if (stopping_) return;
+      }
+      for (uint64_t pause = random() % 4; pause > 0; --pause) std::this_thread::yield();
+      if (random() % 3 == 0) {
+        AnswerPicture(events);
+      } else {
+        AnswerStep(events);
+      }
+    }
+  });
+}
+
+void FakeBackend::Stop() {
+  {
+    std::lock_guard lock(mu_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool FakeBackend::idle() const {
+  std::lock_guard lock(mu_);
+  return results_.empty() && pictures_.empty();
+}
+
+std::vector<std::string> FakeBackend::violations() const {
+  std::lock_guard lock(mu_);
+  std::vector<std::string> all = violations_;
+  if (replica_ != nullptr) {
+    all.insert(all.end(), replica_->violations().begin(), replica_->violations().end());
+  }
+  return all;
+}
+
+std::vector<std::shared_ptr<const v1::StepPlan>> FakeBackend::plans() const {
+  std::lock_guard lock(mu_);
+  return plans_;
+}
+
+int64_t FakeBackend::encoded() const {
+  std::lock_guard lock(mu_);
+  return encoded_;
+}
+
+}  // namespace fulger
