@@ -19,8 +19,8 @@ struct EngineConfig {
   std::string replica = "0";
   int64_t max_queued_requests = 4096;  // beyond: RESOURCE_EXHAUSTED at Submit
   int64_t max_running_requests = 256;  // also bounded by the slots of the replica
-  int64_t max_step_tokens = 2048;      // also bounded by the replica's capacity; well above the running requests
-  int64_t max_context = 131072;        // prompt + completion; longer prompts are refused at Submit
+  int64_t max_step_tokens = 2048;  // also bounded by the replica's capacity; well above the running requests
+  int64_t max_context = 131072;    // prompt + completion; longer prompts are refused at Submit
   // Steps in flight with one stage, and rows of one sequence in flight; each further stage adds a step. 2:
   // the device never waits for us. 1: every step waits for the answer to the one before (with one stage).
   int64_t steps_in_flight = 2;
@@ -37,7 +37,7 @@ struct EngineStats {
   int64_t blocks_total = 0, blocks_used = 0, slots_total = 0, slots_used = 0;
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
   uint64_t pictures = 0, pictures_encoded = 0;  // of requests; those not encoded were found in the cache
-  double seconds_since_step = -1;  // age of the last finished step; -1: none yet
+  double seconds_since_step = -1;               // age of the last finished step; -1: none yet
 };
 
 class Engine : public BackendEvents {
