@@ -1,0 +1,150 @@
+#include "worker/weights/store_builder.h"
+
+#include <array>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+
+namespace fulger {
+namespace {
+
+int64_t Bytes(DType dtype) { return static_cast<int64_t>(ByteSize(dtype)); }
+
+// A view's rank is fixed when it is made.
+TensorView MakeView(const std::byte* memory, DType dtype, const std::vector<int64_t>& d) {
+  switch (d.size()) {
+    case 1:
+      return {memory, dtype, {d[0]}};
+    case 2:
+      return {memory, dtype, {d[0], d[1]}};
+    case 3:
+      return {memory, dtype, {d[0], d[1], d[2]}};
+    case 4:
+      return {memory, dtype, {d[0], d[1], d[2], d[3]}};
+    default:
+      FULGER_CHECK(false, "{} dimensions", d.size());
+      return {};
+  }
+}
+
+std::vector<int64_t> SliceShape(const TensorSpec& spec, const TensorSlice& slice) {
+  std::vector<int64_t> shape = spec.shape;
+  shape[0] = slice.rows.size();
+  if (shape.size() > 1) shape[1] = slice.columns.size();
+  return shape;
+}
+
+// The three stacks of a layer.
+enum Stack : size_t { kW1, kW3, kW2, kStacks };
+
+Stack StackOf(const TensorSpec& spec) {
+  if (spec.cut == Cut::kExpertColumns) return kW2;
+  return spec.name.ends_with("w1.weight") ? kW1 : kW3;
+}
+
+}  // namespace
+
+DType StoreBuilder::HeldType(DType stored) const {
+  return dtype_ == WeightDType::kKeep && stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_t bytes) {
+  absl::StatusOr<Buffer> buffer = device_.Allocate(static_cast<size_t>(bytes));
+  if (!buffer.ok()) return Annotate(buffer.status(), "weights, " + spec.name);
+  store_.buffers_.push_back(std::move(*buffer));
+  store_.bytes_[static_cast<size_t>(spec.component)] += bytes;
+  return static_cast<std::byte*>(store_.buffers_.back().data());
+}
+
+void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* memory) {
+  const TensorSpec& spec = checkpoint_.table()[slice.tensor];
+  const TensorSource& source = checkpoint_.source(slice.tensor);
+  int64_t columns = 1;  // of the stored tensor; dimensions past the second are whole
+  int64_t inner = 1;
+  if (spec.shape.size() > 1) columns = spec.shape[1];
+  for (size_t d = 2; d < spec.shape.size(); ++d) inner *= spec.shape[d];
+
+  LoadTarget t;
+  t.spec = &spec;
+  t.file = &checkpoint_.files()[static_cast<size_t>(source.file)].file();
+  t.stored = source.dtype;
+  t.held = held;
+  t.memory = memory;
+  t.rows = slice.rows.size();
+  t.width = slice.columns.size() * inner;
+  t.stride = columns * inner;
+  const int64_t first = slice.rows.begin * t.stride + slice.columns.begin * inner;
+  t.offset = source.offset + static_cast<uint64_t>(first * Bytes(t.stored));
+  if (t.width == t.stride) {
+    t.width = t.stride = t.rows * t.width;
+    t.rows = 1;
+  }
+  targets_.push_back(t);
+}
+
+absl::Status StoreBuilder::AddTensor(const TensorSlice& slice) {
+  const TensorSpec& spec = checkpoint_.table()[slice.tensor];
+  const DType held = HeldType(checkpoint_.source(slice.tensor).dtype);
+  ASSIGN_OR_RETURN(std::byte* const memory, Allocate(spec, SliceElements(spec, slice) * Bytes(held)));
+  store_.views_[spec.name] = MakeView(memory, held, SliceShape(spec, slice));
+  AddTarget(slice, held, memory);
+  return absl::OkStatus();
+}
+
+absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
+  const std::vector<TensorSpec>& table = checkpoint_.table();
+  std::array<std::vector<TensorSlice>, kStacks> stacks;
+  for (const TensorSlice& slice : slices) stacks[StackOf(table[slice.tensor])].push_back(slice);
+
+  ExpertWeights& weights = store_.experts_[table[slices[0].tensor].layer];
+  const std::array<TensorView*, kStacks> views = {&weights.w1, &weights.w3, &weights.w2};
+  for (size_t s = 0; s < kStacks; ++s) {
+    const TensorSpec& first = table[stacks[s][0].tensor];
+    // One type per stack: a single expert stored as F32 makes it F32.
+    DType held = DType::kBF16;
+    for (const TensorSlice& slice : stacks[s]) {
+      if (HeldType(checkpoint_.source(slice.tensor).dtype) == DType::kF32) held = DType::kF32;
+    }
+    const int64_t one = SliceElements(first, stacks[s][0]) * Bytes(held);
+    ASSIGN_OR_RETURN(std::byte * memory, Allocate(first, one * rank_.experts.size()));
+    std::vector<int64_t> shape = SliceShape(first, stacks[s][0]);
+    *views[s] = TensorView(memory, held, {rank_.experts.size(), shape[0], shape[1]});
+    for (const TensorSlice& slice : stacks[s]) {
+      std::byte* const place = memory + one * (table[slice.tensor].expert - rank_.experts.begin);
+      store_.views_[table[slice.tensor].name] = MakeView(place, held, shape);
+      AddTarget(slice, held, place);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void StoreBuilder::AddEmptyVocabulary() {
+  if (rank_.vision_only || rank_.vocab.size() > 0) return;
+  const std::vector<TensorSpec>& table = checkpoint_.table();
+  for (size_t i = 0; i < table.size(); ++i) {
+    const bool mine = (table[i].component == Component::kEmbedding && rank_.first_stage) ||
+                      (table[i].component == Component::kLmHead && rank_.last_stage);
+    if (!mine) continue;
+    store_.views_[table[i].name] =
+        TensorView(nullptr, HeldType(checkpoint_.source(i).dtype), {0, table[i].shape[1]});
+  }
+}
+
+absl::Status StoreBuilder::Build() {
+  const std::vector<TensorSpec>& table = checkpoint_.table();
+  std::map<int64_t, std::vector<TensorSlice>> experts_of_layer;
+  for (const TensorSlice& slice : RankTensors(table, rank_)) {
+    const TensorSpec& spec = table[slice.tensor];
+    if (spec.expert >= 0) {
+      experts_of_layer[spec.layer].push_back(slice);
+    } else {
+      RETURN_IF_ERROR(AddTensor(slice));
+    }
+  }
+  for (const auto& [layer, slices] : experts_of_layer) RETURN_IF_ERROR(AddExperts(slices));
+  AddEmptyVocabulary();
+  return absl::OkStatus();
+}
+
+}  // namespace fulger

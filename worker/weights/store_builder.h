@@ -1,0 +1,60 @@
+// Allocates a rank's weights and says, for each slice, where in the files it comes from and where it goes.
+// Internal to worker/weights.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/device/device.h"
+#include "model/layout.h"
+#include "worker/weights/checkpoint.h"
+#include "worker/weights/loader.h"
+#include "worker/weights/weight_store.h"
+
+namespace fulger {
+
+// `rows` runs of `width` elements, `stride` elements apart in the file, go to `memory` back to back. What is
+// contiguous in the file is one row.
+struct LoadTarget {
+  const TensorSpec* spec = nullptr;
+  const File* file = nullptr;
+  uint64_t offset = 0;  // of the first run
+  int64_t rows = 1;
+  int64_t width = 0;
+  int64_t stride = 0;
+  DType stored = DType::kF32;
+  DType held = DType::kF32;
+  std::byte* memory = nullptr;  // device memory
+
+  bool contiguous() const { return rows == 1; }
+  int64_t stored_bytes() const { return rows * width * static_cast<int64_t>(ByteSize(stored)); }
+};
+
+class StoreBuilder {
+ public:
+  StoreBuilder(const Checkpoint& checkpoint, const RankPlan& rank, Device& device, WeightDType dtype)
+      : checkpoint_(checkpoint), rank_(rank), device_(device), dtype_(dtype) {}
+
+  absl::Status Build();
+  const std::vector<LoadTarget>& targets() const { return targets_; }
+  WeightStore Take() { return std::move(store_); }
+
+ private:
+  DType HeldType(DType stored) const;
+  absl::StatusOr<std::byte*> Allocate(const TensorSpec& spec, int64_t bytes);
+  absl::Status AddTensor(const TensorSlice& slice);
+  absl::Status AddExperts(const std::vector<TensorSlice>& slices);  // of one layer
+  void AddTarget(const TensorSlice& slice, DType held, std::byte* memory);
+  void AddEmptyVocabulary();
+
+  const Checkpoint& checkpoint_;
+  const RankPlan& rank_;
+  Device& device_;
+  const WeightDType dtype_;
+  WeightStore store_;
+  std::vector<LoadTarget> targets_;
+};
+
+}  // namespace fulger
