@@ -7,8 +7,8 @@
 #include <functional>
 #include <set>
 
+#include "tests/support/small_model.h"
 #include "tests/support/status_matchers.h"
-#include "worker/weights/test_model.h"
 
 namespace fulger {
 namespace {

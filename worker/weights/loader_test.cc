@@ -10,9 +10,9 @@
 #include <limits>
 
 #include "base/bfloat16.h"
+#include "tests/support/memory_device.h"
+#include "tests/support/small_model.h"
 #include "tests/support/status_matchers.h"
-#include "worker/weights/test_device.h"
-#include "worker/weights/test_model.h"
 
 namespace fulger {
 namespace {
@@ -21,11 +21,11 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing_support::DistinctValue;
 using testing_support::FindTensor;
+using testing_support::MemoryDevice;
 using testing_support::ReleasedTensors;
 using testing_support::SmallModel;
 using testing_support::TempFolder;
 using testing_support::TensorToWrite;
-using testing_support::TestDevice;
 using testing_support::WriteSafetensors;
 
 Layout MakeLayout(int pp, int tp, int ep = 1, int vision = 0) {
@@ -73,7 +73,7 @@ class Loader : public testing::Test {
     SCOPED_TRACE(ToString(layout));
     ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout));
     for (const RankPlan& rank : plan.ranks) {
-      TestDevice device(host_accessible);
+      MemoryDevice device(host_accessible);
       LoadStats stats;
       ASSERT_OK_AND_ASSIGN(const WeightStore store, LoadWeights(checkpoint, rank, device, options, &stats));
       const std::vector<TensorSlice> slices = RankTensors(checkpoint.table(), rank);
@@ -127,7 +127,7 @@ TEST_F(Loader, OverreadIsCounted) {
   Write(DType::kF32);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 4)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   LoadStats exact, coalesced;
   LoadOptions options;
   options.gap_bytes = 0;
@@ -172,7 +172,7 @@ TEST_F(Loader, OneExpertStoredWiderMakesItsStackWider) {
   WriteSafetensors(folder_.File("model.safetensors"), tensors_);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 1)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   ASSERT_OK_AND_ASSIGN(const WeightStore store, LoadWeights(checkpoint, plan.ranks[0], device, {}));
   ASSERT_OK_AND_ASSIGN(const ExpertWeights layer0, store.Experts(0));
   EXPECT_EQ(layer0.w1.dtype(), DType::kF32);
@@ -188,7 +188,7 @@ TEST_F(Loader, ExpertsAreStacked) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 4, 2)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   ASSERT_OK_AND_ASSIGN(const WeightStore store, LoadWeights(checkpoint, plan.ranks[3], device, {}));
   ASSERT_OK_AND_ASSIGN(const ExpertWeights experts, store.Experts(2));  // experts 2, 3; columns 10..19
   EXPECT_EQ(experts.w1.ToString(), "[2, 10, 24] BF16");
@@ -214,7 +214,7 @@ TEST_F(Loader, EmptyVocabularyRunsAreEmptyViews) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 4)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   ASSERT_OK_AND_ASSIGN(const WeightStore store, LoadWeights(checkpoint, plan.ranks[3], device, {}));
   for (const char* name : {"language_model.model.embed_tokens.weight", "language_model.lm_head.weight"}) {
     ASSERT_OK_AND_ASSIGN(const TensorView view, store.Get(name));
@@ -226,7 +226,7 @@ TEST_F(Loader, ProgressRisesToOne) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 1)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   std::vector<LoadProgress> reports;
   LoadOptions options;
   options.piece_bytes = 64;
@@ -247,7 +247,7 @@ TEST_F(Loader, ProgressMayAbandonTheLoad) {
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 1)));
   for (const bool host_accessible : {true, false}) {
-    TestDevice device(host_accessible);
+    MemoryDevice device(host_accessible);
     LoadOptions options;
     options.piece_bytes = 64;
     options.progress = [&](const LoadProgress& p) { return p.fraction() < 0.3; };
@@ -263,7 +263,7 @@ TEST_F(Loader, FileThatShrinksAfterOpen) {
   const std::string path = folder_.File("model.safetensors");
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 10);  // the newline row is last
   for (const bool host_accessible : {true, false}) {
-    TestDevice device(host_accessible);
+    MemoryDevice device(host_accessible);
     EXPECT_THAT(LoadWeights(checkpoint, plan.ranks[0], device, {}).status(),
                 StatusIs(absl::StatusCode::kDataLoss, AllOf(HasSubstr("tensor image_newline"),
                                                             HasSubstr(path), HasSubstr("the file ends at"))));
@@ -276,7 +276,7 @@ TEST_F(Loader, IncompleteCheckpointIsRefusedBeforeReading) {
   WriteSafetensors(folder_.File("model.safetensors"), tensors_);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(2, 1)));
-  TestDevice device(true);
+  MemoryDevice device(true);
   EXPECT_THAT(LoadWeights(checkpoint, plan.ranks[1], device, {}).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 missing:\n  image_newline")));
 }
@@ -285,12 +285,12 @@ TEST_F(Loader, DeviceErrorsNameTheTensor) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 1)));
-  TestDevice small(true);
+  MemoryDevice small(true);
   small.limit = 10'000;
   EXPECT_THAT(LoadWeights(checkpoint, plan.ranks[0], small, {}).status(),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        AllOf(HasSubstr("weights, language_model."), HasSubstr("bytes asked for"))));
-  TestDevice broken(false);
+  MemoryDevice broken(false);
   broken.copies_before_failure = 5;
   LoadOptions options;
   options.piece_bytes = 64;
@@ -307,7 +307,7 @@ TEST_F(Loader, NonFiniteWeights) {
     WriteSafetensors(folder_.File("model.safetensors"), tensors_);
     ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
     ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, MakeLayout(1, 2)));
-    TestDevice device(true);
+    MemoryDevice device(true);
     LoadOptions options;
     EXPECT_OK(LoadWeights(checkpoint, plan.ranks[1], device, options).status());
     options.reject_non_finite = true;

@@ -23,7 +23,7 @@ BAD = (
     ("factors_disagree", "g2.json", {"text_config": {"mlp_alpha_factor": 1.5}}, "mlp_alpha_factor"),
     ("heads_not_power_of_two", "g2.json", {"text_config": {"num_attention_heads": 6}}, "num_attention_heads"),
     ("heads_not_multiple_of_kv", "g2.json", {"text_config": {"num_key_value_heads": 3}}, "num_key_value_heads"),
-    ("top_3", "g2.json", {"text_config": {"num_experts_per_tok": 3}}, "num_experts_per_tok"),
+    ("top_beyond_experts", "g2.json", {"text_config": {"num_experts_per_tok": 9}}, "num_experts_per_tok"),
     ("activation", "g2.json", {"text_config": {"hidden_act": "gelu"}}, "hidden_act"),
     ("text_model_type", "g2.json", {"text_config": {"model_type": "llama"}}, "model_type"),
     ("no_hidden", "g2.json", {"text_config": {"hidden_size": None}}, "hidden_size"),

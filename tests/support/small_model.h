@@ -1,4 +1,4 @@
-// A small vision-language model and its checkpoints, for the tests of this folder.
+// A small vision-language model and its checkpoints, for tests.
 #pragma once
 
 #include <string>

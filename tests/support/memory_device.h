@@ -1,4 +1,4 @@
-// Devices for the tests of this folder: plain memory, either open to the host or reachable only through
+// Devices for tests: plain memory, either open to the host or reachable only through
 // copies.
 #pragma once
 
@@ -12,9 +12,9 @@
 
 namespace fulger::testing_support {
 
-class TestDevice final : public Device {
+class MemoryDevice final : public Device {
  public:
-  explicit TestDevice(bool host_accessible) : host_accessible_(host_accessible) {}
+  explicit MemoryDevice(bool host_accessible) : host_accessible_(host_accessible) {}
 
   std::string name() const override { return "test"; }
   std::string Describe() const override { return "memory of the test"; }
