@@ -90,6 +90,7 @@ void OpenAiApi::Register(Router* router) {
     responder->Send(Json(body + "}"));
   });
   router->Add("GET", "/metrics", [this](Request, Responder responder) {
+    ExportStats(frontend_->Stats(), metrics_);
     HttpResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     response.body = registry_->Serialize();

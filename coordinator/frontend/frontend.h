@@ -112,15 +112,19 @@ class ServerMetrics;
 struct FrontendOptions {
   std::string model_dir;
   std::string model_name;              // default: the folder's name
-  std::string chat_template = "auto";  // auto | vl-01 | text-01
+  std::string chat_template = "auto";  // auto (by the model's type) | vl01 | text01
   int64_t max_context = 131072;
   int64_t max_image_bytes = int64_t{32} << 20;
   int64_t max_image_pixels = int64_t{64} << 20;
   int64_t max_images = 64;
-  ServerMetrics* metrics = nullptr;  // may be null; outlives the frontend
-  const Clock* clock = nullptr;      // null: the steady clock
+  int64_t image_cache_bytes = int64_t{256} << 20;  // of prepared pictures, for conversations that resend them
+  ServerMetrics* metrics = nullptr;                // may be null; outlives the frontend
+  const Clock* clock = nullptr;                    // null: the steady clock
 };
-// The engine must outlive the frontend.
+// Sets the gauges that show the engine's state.
+void ExportStats(const EngineStats& stats, ServerMetrics* metrics);
+
+// Reads config.json, the tokenizer's and the picture processor's files. The engine must outlive the frontend.
 absl::StatusOr<std::unique_ptr<Frontend>> MakeFrontend(const FrontendOptions& options, Engine* engine);
 
 }  // namespace fulger

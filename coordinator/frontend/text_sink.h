@@ -1,0 +1,53 @@
+// One request's tokens on their way out: ids become text, stop strings end it, latencies are counted.
+// Engine thread only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "coordinator/engine/types.h"
+#include "coordinator/frontend/frontend.h"
+#include "coordinator/text/detokenizer.h"
+#include "coordinator/text/stop_strings.h"
+
+namespace fulger {
+
+struct TextSinkOptions {
+  bool skip_special_tokens = true;
+  int64_t max_tokens = 0;
+  std::vector<int32_t> own_stop_ids;  // the request's: the others are the model's own end
+  TimePoint arrival{};
+  const Clock* clock = nullptr;
+  ServerMetrics* metrics = nullptr;  // may be null
+};
+
+class TextSink final : public ResponseSink {
+ public:
+  // `tokenizer`, clock and metrics must outlive the sink.
+  TextSink(const Tokenizer* tokenizer, StopStringMatcher stops, TextSinkOptions options,
+           TextHandlers handlers);
+
+  Next OnToken(const Token& token) override;
+  void OnDone(const Completion& completion) override;
+
+ private:
+  // The text that is still held back, at the end. May find a stop string.
+  std::string Rest();
+  // Text goes through here; sets stopped_.
+  std::string Match(const std::string& text);
+  void CountToken();
+  void CountEnd(const Completion& completion, const std::string& reason);
+
+  const TextSinkOptions options_;
+  const TextHandlers handlers_;
+  Detokenizer detokenizer_;
+  StopStringMatcher stops_;
+  bool stopped_ = false, flushed_ = false;
+  std::string stop_string_;
+  int64_t tokens_ = 0;
+  TimePoint first_token_{}, last_token_{};
+};
+
+}  // namespace fulger
