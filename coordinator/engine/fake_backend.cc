@@ -6,31 +6,32 @@ namespace fulger {
 
 void FakeBackend::Up(BackendEvents* events) {
   uint64_t epoch = 0;
+  std::deque<std::shared_ptr<const v1::StepResult>> late;
   {
     std::lock_guard lock(mu_);
     CollectViolations();
     epoch = ++epoch_;
     replica_ = std::make_unique<FakeReplica>(capacity_);
     results_.clear();
+    late.swap(late_);
     pictures_.clear();
     asked_.clear();
     plans_.clear();
   }
   events->OnUp(epoch, capacity_);
+  for (auto& result : late) events->OnResult(std::move(result));
 }
 
 void FakeBackend::Kill(BackendEvents* events, bool late) {
-  std::deque<std::shared_ptr<const v1::StepResult>> results;
   {
     std::lock_guard lock(mu_);
     CollectViolations();
     replica_.reset();
-    results.swap(results_);
+    if (late) late_ = results_;
+    results_.clear();
     pictures_.clear();
   }
   events->OnDown(Unavailable("rank 1 died"));
-  if (!late) return;
-  for (auto& result : results) events->OnResult(std::move(result));
 }
 
 void FakeBackend::CollectViolations() {

@@ -26,7 +26,7 @@ class FakeBackend final : public Backend {
 
   // The next epoch, with a fresh replica.
   void Up(BackendEvents* events);
-  // What is in flight will never answer; its results may still arrive late if `late`.
+  // What is in flight will never answer; or, if `late`, only after the next Up.
   void Kill(BackendEvents* events, bool late = false);
 
   // One piece of news, by hand. false: there is none.
@@ -54,6 +54,7 @@ class FakeBackend final : public Backend {
   uint64_t epoch_ = 0;
   std::unique_ptr<FakeReplica> replica_;
   std::deque<std::shared_ptr<const v1::StepResult>> results_;
+  std::deque<std::shared_ptr<const v1::StepResult>> late_;  // of killed replicas
   std::deque<std::shared_ptr<const PreparedImage>> pictures_;
   std::set<std::string> asked_;  // encoding or kept
   std::vector<std::shared_ptr<const v1::StepPlan>> plans_;

@@ -105,6 +105,12 @@ TEST(ScheduleTest, AdmissionLeavesTheBlocksThatRunningPrefillsWillTake) {
   EXPECT_EQ(Schedule(running, waiting, limits).rows.size(), 2u);
 }
 
+TEST(ScheduleTest, APreemptedSequenceWaitsForItsTokensInFlight) {
+  std::vector<SequenceView> waiting = {Prefilling(4, 0), Prefilling(1, 0)};
+  waiting[0].in_flight = 1;  // they will add to its ids; and nobody overtakes it
+  EXPECT_THAT(Schedule({}, waiting, kLimits).rows, IsEmpty());
+}
+
 TEST(ScheduleTest, AChunkStopsAtAPictureThatIsNotReady) {
   SequenceView head = Prefilling(9, 0);
   head.available = 0;  // begins with the picture: passed over
