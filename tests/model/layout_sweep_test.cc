@@ -1,0 +1,125 @@
+// The layout never changes the answer: the same greedy tokens as the reference, and the same seeded tokens as
+// one rank, whatever tp x pp x ep x vision, chunking, batch mix and number of steps in flight. Ranks are
+// threads here; tests/cluster runs the same model over MPI.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/model/golden_run.h"
+#include "tests/support/status_matchers.h"
+
+namespace fulger {
+namespace {
+
+constexpr uint64_t kText = 1, kPicture = 2, kSeeded = 3, kLate = 4;
+
+struct Case {
+  Layout layout;
+  int64_t chunk = 64;
+  int in_flight = 1;
+};
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  return fmt::format("pp{}_tp{}_ep{}_v{}_chunk{}_ahead{}", c.layout.pp, c.layout.tp, c.layout.ep,
+                     c.layout.vision, c.chunk, c.in_flight);
+}
+
+class LayoutSweep : public testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() {
+    text_ = *GoldenCheckpoint::Make("g5_text");
+    picture_ = *GoldenCheckpoint::Make("g5_image_middle");
+    const Case alone{.layout = {}, .chunk = 4096, .in_flight = 1};
+    auto tokens = RunBatch(alone);
+    ASSERT_TRUE(tokens.ok()) << tokens.status();
+    baseline_ = new std::map<uint64_t, std::vector<int32_t>>(*std::move(tokens));
+  }
+  static void TearDownTestSuite() {
+    text_.reset();
+    picture_.reset();
+    delete baseline_;
+  }
+
+  // Four requests: the golden text, the golden picture, a seeded one, and one that joins late and leaves
+  // early.
+  static absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> RunBatch(const Case& c) {
+    ThreadReplicaOptions options;
+    options.runner.slots = 6;
+    // Both cases are of one model with one set of weights.
+    ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(text_->dir(), c.layout, options));
+    for (const RankPlan& rank : replica->plan().ranks) {
+      const ComponentBytes expected = RankWeightBytes(TensorTable(replica->config()), rank, DType::kF32);
+      EXPECT_EQ(replica->held()[static_cast<size_t>(rank.rank)], expected) << "rank " << rank.rank;
+    }
+    RETURN_IF_ERROR(picture_->Encode(*replica));
+    PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+    ASSIGN_OR_RETURN(DriverRequest text, text_->Request(kText, c.chunk));
+    ASSIGN_OR_RETURN(DriverRequest picture, picture_->Request(kPicture, c.chunk));
+    DriverRequest seeded = text;
+    seeded.id = kSeeded;
+    seeded.sampling.set_temperature(0.8F);
+    seeded.sampling.set_top_p(0.9F);
+    seeded.sampling.set_top_k(50);
+    seeded.sampling.set_repetition_penalty(1.1F);
+    seeded.sampling.set_presence_penalty(0.2F);
+    seeded.sampling.set_seed(20250122);
+    seeded.sampling.set_max_tokens(24);
+    DriverRequest late = text;
+    late.id = kLate;
+    late.start_step = 5;
+    late.sampling.set_max_tokens(7);
+    return driver.RunAhead({text, picture, seeded, late}, c.in_flight);
+  }
+
+  static std::unique_ptr<GoldenCheckpoint> text_, picture_;
+  static std::map<uint64_t, std::vector<int32_t>>* baseline_;
+};
+
+std::unique_ptr<GoldenCheckpoint> LayoutSweep::text_, LayoutSweep::picture_;
+std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::baseline_ = nullptr;
+
+TEST_P(LayoutSweep, SameTokens) {
+  ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
+  ASSERT_OK_AND_ASSIGN(std::vector<int32_t> text, text_->ExpectedTokens());
+  ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> picture, picture_->ExpectedTokens());
+  EXPECT_EQ(tokens.at(kText), text);
+  EXPECT_EQ(tokens.at(kPicture), picture);
+  EXPECT_EQ(tokens.at(kSeeded), baseline_->at(kSeeded));
+  EXPECT_EQ(tokens.at(kSeeded).size(), 24);
+  text.resize(7);
+  EXPECT_EQ(tokens.at(kLate), text);
+}
+
+// Every tp with every ep that divides it at pp 1 and 2, within 32 ranks; deeper pipelines at tp 1 and 2.
+std::vector<Case> AllLayouts() {
+  std::vector<Case> cases;
+  int n = 0;
+  const std::vector<int64_t> chunks = {64, 1, 7, 600, 33, 128};
+  const auto add = [&](Layout layout) {
+    cases.push_back(
+        {.layout = layout, .chunk = chunks[static_cast<size_t>(n) % chunks.size()], .in_flight = 1 + n % 3});
+    ++n;
+  };
+  for (int pp : {1, 2}) {
+    for (int tp : {1, 2, 4, 8, 16}) {
+      for (int ep = 1; ep <= tp; ep *= 2) {
+        if (pp * tp <= 32) add({.pp = pp, .tp = tp, .ep = ep, .vision = pp * tp < 32 ? n % 2 : 0});
+      }
+    }
+  }
+  for (int pp : {4, 8}) {
+    for (int tp : {1, 2}) add({.pp = pp, .tp = tp, .ep = 1, .vision = n % 2});
+  }
+  add({.pp = 2, .tp = 2, .ep = 2, .vision = 2});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LayoutSweep, testing::ValuesIn(AllLayouts()), CaseName);
+
+}  // namespace
+}  // namespace fulger

@@ -1,0 +1,185 @@
+// What must not matter: how a prompt was cut, who else is in the batch, which slot and blocks were used
+// before, how many steps are in flight. And what must: a bad weight ends the request with an error that names
+// the layer.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "tests/model/golden_run.h"
+#include "tests/support/golden_checkpoint.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/waiting_device.h"
+
+namespace fulger {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(SequenceLife, SlotsAndBlocksAreReusedCleanly) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_text"));
+  ASSERT_OK_AND_ASSIGN(const auto expected, checkpoint->ExpectedTokens());
+  ThreadReplicaOptions options;
+  options.runner.slots = 2;
+  options.runner.blocks = 40;
+  ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), Layout{}, options));
+  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_OK_AND_ASSIGN(DriverRequest a, checkpoint->Request(1, 5 + round * 40));
+    ASSERT_OK_AND_ASSIGN(DriverRequest b, checkpoint->Request(2, 1000));
+    b.start_step = round;
+    b.sampling.set_max_tokens(3 + round);
+    ASSERT_OK_AND_ASSIGN(auto tokens, driver.RunAhead({a, b}, 1 + round));
+    EXPECT_EQ(tokens.at(1), expected) << "round " << round;
+    EXPECT_EQ(tokens.at(2), std::vector<int32_t>(expected.begin(), expected.begin() + 3 + round));
+  }
+}
+
+TEST(SequenceLife, StateAfterPrefillEqualsSteppedState) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_image_middle"));
+  std::vector<LogitsRecorder> recorders(3);
+  const std::vector<int64_t> chunks = {4096, 1, 23};
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    ThreadReplicaOptions options;
+    options.logits = &recorders[i];
+    ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), Layout{}, options));
+    ASSERT_OK(checkpoint->Encode(*replica));
+    PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+    ASSERT_OK_AND_ASSIGN(const DriverRequest request, checkpoint->Request(1, chunks[i]));
+    ASSERT_OK(driver.Run({request}).status());
+  }
+  ASSERT_EQ(recorders[0].rows().size(), recorders[1].rows().size());
+  for (const auto& [position, row] : recorders[0].rows()) {
+    for (size_t other = 1; other < recorders.size(); ++other) {
+      const auto& second = recorders[other].rows().at(position);
+      double scale = 0;
+      for (const float v : row) scale = std::max(scale, std::fabs(static_cast<double>(v)));
+      for (size_t v = 0; v < row.size(); ++v) {
+        ASSERT_NEAR(row[v], second[v], 2e-5 * scale)
+            << "position " << position << ", chunk " << chunks[other];
+      }
+    }
+  }
+}
+
+// A batch of eight with random lengths, chunks, starts and steps in flight: each answers as it does alone.
+TEST(SequenceLife, AnyBatchAnswersAsEachAlone) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_text"));
+  ASSERT_OK_AND_ASSIGN(const DriverRequest base, checkpoint->Request(1));
+  std::mt19937 random(17);
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
+  ThreadReplicaOptions options;
+  options.runner.slots = 8;
+  options.runner.blocks = 200;
+  for (const Layout& layout : {Layout{}, Layout{.pp = 4}, Layout{.pp = 2, .tp = 2, .ep = 2}}) {
+    ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), layout, options));
+    PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+    std::vector<DriverRequest> batch;
+    std::map<uint64_t, std::vector<int32_t>> alone;
+    for (uint64_t id = 1; id <= 8; ++id) {
+      DriverRequest r = base;
+      r.id = id;
+      r.prompt.resize(static_cast<size_t>(pick(1, static_cast<int64_t>(base.prompt.size()))));
+      r.chunk = pick(1, 600);
+      r.sampling.set_max_tokens(static_cast<int32_t>(pick(1, 20)));
+      r.sampling.set_seed(id);
+      r.sampling.set_top_p(1);
+      r.sampling.set_temperature(id % 2 == 0 ? 0.7F : 0.0F);
+      ASSERT_OK_AND_ASSIGN(auto tokens, driver.Run({r}));
+      alone[id] = tokens.at(id);
+      r.start_step = pick(0, 12);
+      batch.push_back(r);
+    }
+    ASSERT_OK_AND_ASSIGN(const auto together, driver.RunAhead(batch, 3));
+    EXPECT_EQ(together, alone) << ToString(layout);
+    ASSERT_OK_AND_ASSIGN(const auto grouped, driver.RunAhead(batch, 4, 4));
+    EXPECT_EQ(grouped, alone) << ToString(layout) << ", four micro-batches";
+  }
+}
+
+TEST(SequenceLife, StopIdEndsTheSequenceWhileLaterStepsAreInFlight) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_text"));
+  ASSERT_OK_AND_ASSIGN(const auto expected, checkpoint->ExpectedTokens());
+  ThreadReplicaOptions options;
+  for (const Layout& layout : {Layout{}, Layout{.pp = 2}}) {
+    ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), layout, options));
+    PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+    ASSERT_OK_AND_ASSIGN(DriverRequest stops, checkpoint->Request(1));
+    stops.sampling.add_stop_ids(expected[9]);
+    ASSERT_OK_AND_ASSIGN(const DriverRequest goes_on, checkpoint->Request(2));
+    ASSERT_OK_AND_ASSIGN(auto tokens, driver.RunAhead({stops, goes_on}, 4));
+    const auto first = std::find(expected.begin(), expected.end(), expected[9]);
+    EXPECT_EQ(tokens.at(1), std::vector<int32_t>(expected.begin(), first + 1));
+    EXPECT_EQ(tokens.at(2), expected);
+  }
+}
+
+// Rewrites one float of the checkpoint's file.
+void Poison(const GoldenCheckpoint& checkpoint, const std::string& tensor, float value) {
+  const std::string path = checkpoint.dir() + "/model.safetensors";
+  ASSERT_OK_AND_ASSIGN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  const StoredTensor* entry = file.Find(tensor);
+  ASSERT_NE(entry, nullptr) << tensor;
+  std::FILE* f = std::fopen(path.c_str(), "r+b");
+  ASSERT_NE(f, nullptr);
+  std::fseek(f, static_cast<long>(entry->begin), SEEK_SET);
+  std::fwrite(&value, sizeof(value), 1, f);
+  std::fclose(f);
+}
+
+TEST(SequenceLife, NaNInAWeightEndsTheRequestWithTheLayersName) {
+  struct Poisoned {
+    std::string tensor, expected;
+  };
+  const std::string layer = "language_model.model.layers.5.";
+  for (const Poisoned& p :
+       {Poisoned{layer + "self_attn.out_proj.weight", "layer 5 attention"},
+        Poisoned{"language_model.model.layers.7.self_attn.k_proj.weight", "layer 7 attention"},
+        Poisoned{"language_model.lm_head.weight", "lm_head"}}) {
+    ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_text"));
+    Poison(*checkpoint, p.tensor, std::numeric_limits<float>::quiet_NaN());
+    for (const Layout& layout : {Layout{}, Layout{.pp = 4, .tp = 2}}) {
+      ThreadReplicaOptions options;
+      ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), layout, options));
+      PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+      ASSERT_OK_AND_ASSIGN(const DriverRequest request, checkpoint->Request(1, 16));
+      EXPECT_THAT(driver.Run({request}).status(),
+                  StatusIs(absl::StatusCode::kDataLoss, HasSubstr(p.expected)))
+          << ToString(layout);
+    }
+  }
+}
+
+// Ops replaced by waits: four stages, four micro-batches, 85% of the ideal rate.
+TEST(Pipeline, StagesWorkAtTheSameTime) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make("g2_text"));
+  const auto per_layer = std::chrono::milliseconds(5);
+  ThreadReplicaOptions options;
+  options.make_device = [&] { return WaitingDevice::Make(per_layer); };
+  const Layout layout{.pp = 4};
+  ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), layout, options));
+  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+  std::vector<DriverRequest> batch;
+  for (uint64_t id = 1; id <= 4; ++id) {
+    ASSERT_OK_AND_ASSIGN(DriverRequest r, checkpoint->Request(id));
+    r.prompt.resize(4);
+    r.sampling.set_max_tokens(15);
+    batch.push_back(r);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_OK(driver.RunAhead(batch, 8, 4).status());
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double layers_per_stage = static_cast<double>(replica->config().text.layers()) / layout.pp;
+  const double stage_seconds = layers_per_stage * std::chrono::duration<double>(per_layer).count();
+  const double ideal = (60 + layout.pp - 1) * stage_seconds;  // 4 x 15 steps, one a stage time, plus filling
+  std::printf("pipeline: %.3f s, ideal %.3f s, ratio %.2f\n", seconds, ideal, ideal / seconds);
+  EXPECT_GE(ideal / seconds, 0.85);
+}
+
+}  // namespace
+}  // namespace fulger

@@ -1,0 +1,79 @@
+// A replica whose ranks are threads of this process: the real weights loader, runners and collectives,
+// without gRPC or MPI. How most distributed tests run.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/bounded_queue.h"
+#include "base/status.h"
+#include "fulger/v1/step.pb.h"
+#include "model/layout.h"
+#include "worker/comm/thread_fabric.h"
+#include "worker/exec/rank_runner.h"
+
+namespace fulger {
+
+struct ThreadReplicaOptions {
+  RunnerOptions runner{.blocks = 256, .block_size = 16, .slots = 16, .max_step_tokens = 1024};
+  bool weights_as_f32 = true;
+  // Null: the CPU device with one thread per rank.
+  std::function<absl::StatusOr<std::unique_ptr<Device>>()> make_device;
+  LogitsObserver* logits = nullptr;  // told by index 0 of the last stage
+};
+
+class ThreadReplica {
+ public:
+  // Loads `dir` on every rank and connects them. Blocks until all are ready.
+  static absl::StatusOr<std::unique_ptr<ThreadReplica>> Start(const std::string& dir, const Layout& layout,
+                                                              const ThreadReplicaOptions& options);
+  ~ThreadReplica();
+
+  const Plan& plan() const { return plan_; }
+  const ModelConfig& config() const { return config_; }
+  // What each rank's weights take, per component.
+  const std::vector<ComponentBytes>& held() const { return held_; }
+
+  // Queues the plan on every rank that a coordinator would reach; never blocks.
+  void Submit(std::shared_ptr<const v1::StepPlan> plan);
+  // Queues the picture on the ranks that encode it.
+  void Encode(std::shared_ptr<const PictureTiles> picture);
+  void Evict(const std::string& key);
+  // The next result of the last stage, in step order, or the first error of any rank.
+  absl::StatusOr<v1::StepResult> NextResult();
+  // The number of feature rows of the next picture that finished.
+  absl::StatusOr<int64_t> NextPicture();
+
+ private:
+  struct EvictTask {
+    std::string key;
+  };
+  using Task =
+      std::variant<std::shared_ptr<const v1::StepPlan>, std::shared_ptr<const PictureTiles>, EvictTask>;
+  struct Rank;
+
+  ThreadReplica() = default;
+  void RunRank(Rank& rank);
+  absl::Status SetUp(Rank& rank);
+  absl::Status RunTask(Rank& rank, const Task& task);
+
+  std::string dir_;
+  ThreadReplicaOptions options_;
+  ModelConfig config_;
+  std::optional<ImageProcessorConfig> processor_;
+  Plan plan_;
+  std::vector<TensorSpec> table_;
+  std::unique_ptr<ThreadWorld> world_;
+  std::vector<ComponentBytes> held_;
+  std::vector<std::unique_ptr<Rank>> ranks_;
+  BoundedQueue<absl::StatusOr<v1::StepResult>> results_{1 << 16};
+  BoundedQueue<absl::StatusOr<int64_t>> pictures_{1 << 16};
+  BoundedQueue<absl::Status> ready_{1 << 10};
+};
+
+}  // namespace fulger

@@ -1,0 +1,78 @@
+// A device whose ops only wait: a fixed time per layer, and nothing is computed. Shows how well stages
+// overlap, whatever the machine's speed.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "kernels/device/device.h"
+#include "kernels/ops/ops.h"
+
+namespace fulger {
+
+class WaitingOps final : public Ops {
+ public:
+  explicit WaitingOps(std::chrono::microseconds per_layer) : per_layer_(per_layer) {}
+
+  // Once per layer: the wait that stands for the layer's work.
+  absl::Status Moe(Stream&, const MoeArgs&) override {
+    std::this_thread::sleep_for(per_layer_);
+    return absl::OkStatus();
+  }
+  absl::Status Linear(Stream&, const LinearArgs&) override { return absl::OkStatus(); }
+  absl::Status RmsNorm(Stream&, const RmsNormArgs&) override { return absl::OkStatus(); }
+  absl::Status AddRmsNorm(Stream&, const AddRmsNormArgs&) override { return absl::OkStatus(); }
+  absl::Status AddScaled(Stream&, const AddScaledArgs&) override { return absl::OkStatus(); }
+  absl::Status LayerNorm(Stream&, const LayerNormArgs&) override { return absl::OkStatus(); }
+  absl::Status Lightning(Stream&, const LightningArgs&) override { return absl::OkStatus(); }
+  absl::Status LightningGate(Stream&, const LightningGateArgs&) override { return absl::OkStatus(); }
+  absl::Status ScaleByRms(Stream&, const ScaleByRmsArgs&) override { return absl::OkStatus(); }
+  absl::Status RopeAndCache(Stream&, const RopeAndCacheArgs&) override { return absl::OkStatus(); }
+  absl::Status PagedAttention(Stream&, const PagedAttentionArgs&) override { return absl::OkStatus(); }
+  absl::Status FullAttention(Stream&, const FullAttentionArgs&) override { return absl::OkStatus(); }
+  absl::Status Router(Stream&, const RouterArgs&) override { return absl::OkStatus(); }
+  absl::Status Embedding(Stream&, const EmbeddingArgs&) override { return absl::OkStatus(); }
+  absl::Status GatherRows(Stream&, const GatherRowsArgs&) override { return absl::OkStatus(); }
+  absl::Status ScatterRows(Stream&, const ScatterRowsArgs&) override { return absl::OkStatus(); }
+  absl::Status Gelu(Stream&, const GeluArgs&) override { return absl::OkStatus(); }
+  absl::Status Patchify(Stream&, const PatchifyArgs&) override { return absl::OkStatus(); }
+  absl::Status VitEmbed(Stream&, const VitEmbedArgs&) override { return absl::OkStatus(); }
+
+ private:
+  std::chrono::microseconds per_layer_;
+};
+
+// The CPU device with its ops replaced.
+class WaitingDevice final : public Device {
+ public:
+  static absl::StatusOr<std::unique_ptr<Device>> Make(std::chrono::microseconds per_layer) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Device> cpu, MakeDevice("cpu", DeviceOptions{.threads = 1}));
+    return std::unique_ptr<Device>(new WaitingDevice(std::move(cpu), per_layer));
+  }
+
+  std::string name() const override { return "waiting"; }
+  std::string Describe() const override { return "ops only wait"; }
+  Stream& stream() override { return cpu_->stream(); }
+  Ops& ops() override { return ops_; }
+  absl::StatusOr<Buffer> Allocate(size_t bytes) override { return cpu_->Allocate(bytes); }
+  absl::Status CopyToDevice(Stream& s, const void* from, void* to, size_t n) override {
+    return cpu_->CopyToDevice(s, from, to, n);
+  }
+  absl::Status CopyToHost(Stream& s, const void* from, void* to, size_t n) override {
+    return cpu_->CopyToHost(s, from, to, n);
+  }
+  absl::Status Copy(Stream& s, const void* from, void* to, size_t n) override {
+    return cpu_->Copy(s, from, to, n);
+  }
+  absl::Status Zero(Stream& s, void* to, size_t n) override { return cpu_->Zero(s, to, n); }
+  bool host_accessible() const override { return true; }
+
+ private:
+  WaitingDevice(std::unique_ptr<Device> cpu, std::chrono::microseconds per_layer)
+      : cpu_(std::move(cpu)), ops_(per_layer) {}
+  std::unique_ptr<Device> cpu_;
+  WaitingOps ops_;
+};
+
+}  // namespace fulger

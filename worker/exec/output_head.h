@@ -1,0 +1,55 @@
+// The last stage's end: lm_head, the gather of logits over the stage, sampling, and who has finished.
+// Every rank of the stage gets the same logits and draws the same tokens.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fulger/v1/step.pb.h"
+#include "model/config.h"
+#include "model/layout.h"
+#include "worker/exec/batch.h"
+#include "worker/exec/rank_runner.h"
+#include "worker/layers/context.h"
+#include "worker/sampling/sampler.h"
+
+namespace fulger {
+
+class OutputHead {
+ public:
+  // `lm_head` f32 | bf16 [rows of this rank, hidden]; `masked[id]` non-zero: an unused vocabulary row, never
+  // drawn.
+  OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, TensorView lm_head,
+             std::span<const int32_t> masked);
+
+  // y f32 [T, hidden] after the final norm; status i32 per row. Fills result.tokens and result.errors,
+  // updates the sequences, and returns the feedback: per sampled sequence the token, or -1 when it has ended.
+  absl::StatusOr<std::vector<int32_t>> Sample(ExecContext& ctx, const Batch& batch, const TensorView& y,
+                                              const std::vector<int32_t>& status, v1::StepResult& result);
+
+  // Gathers the logits of every row of the batch, a few at a time; index 0 shows them to `observer`.
+  absl::Status Observe(ExecContext& ctx, const Batch& batch, const TensorView& y, LogitsObserver& observer);
+  // The most rows whose logits are gathered at once by a step of `tokens` tokens and `slots` sequences.
+  static int64_t MaxGatheredRows(int64_t tokens, int64_t slots);
+
+  // Rows of the vocabulary that every rank's shard is padded to.
+  static int64_t ShardWidth(const ModelConfig& config, const Plan& plan);
+
+ private:
+  absl::StatusOr<std::vector<float>> GatherLogits(ExecContext& ctx, const TensorView& y,
+                                                  const std::vector<int32_t>& rows);
+  absl::StatusOr<int32_t> DrawOne(const BatchSequence& s, const std::vector<std::span<const float>>& shards,
+                                  v1::StepResult& result);
+  // Row i of `n` gathered ones, as the runs of the vocabulary in order.
+  std::vector<std::span<const float>> Shards(const std::vector<float>& logits, size_t i, size_t n) const;
+
+  int64_t vocab_;
+  int64_t width_;
+  int64_t shards_;
+  TensorView lm_head_;
+  VocabMask mask_;
+  Sampler sampler_;
+};
+
+}  // namespace fulger

@@ -1,0 +1,40 @@
+// fulger-worker: one rank. Dials the coordinator, gets its part of the model, loads it, and runs steps until
+// told to end.
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <string>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "worker/service/worker.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("One rank of a Fulger replica", "fulger-worker");
+  app.set_version_flag("--version", fulger::kVersion);
+  fulger::WorkerOptions options;
+  int join_seconds = 120;
+  int operation_seconds = 60;
+  app.add_option("--coordinator", options.coordinator,
+                 "control address of the coordinator: HOST:PORT or unix:PATH")
+      ->required();
+  app.add_option("--device", options.executor.device, "cpu, or cuda:N")->capture_default_str();
+  app.add_option("--threads", options.executor.threads,
+                 "CPU compute threads; 0: all cores this process may use")
+      ->capture_default_str();
+  app.add_option("--model", options.executor.model_dir_override,
+                 "checkpoint folder on this host; default: the coordinator's path");
+  app.add_option("--rank", options.rank, "rank to claim; default: the launcher's, or the next free one");
+  app.add_option("--host", options.host, "address that other workers dial; default: this host's name");
+  app.add_option("--join-timeout", join_seconds, "seconds to wait for the coordinator")
+      ->capture_default_str();
+  app.add_option("--operation-timeout", operation_seconds, "seconds that one exchange between ranks may take")
+      ->capture_default_str();
+  app.add_flag("--portable-kernels", options.executor.portable_kernels, "never use AVX2 kernels");
+  CLI11_PARSE(app, argc, argv);
+  options.join_deadline = std::chrono::seconds(join_seconds);
+  options.executor.operation_deadline = std::chrono::seconds(operation_seconds);
+  std::signal(SIGPIPE, SIG_IGN);
+  fulger::InitLogging("worker");
+  return fulger::RunWorker(options);
+}

@@ -1,0 +1,253 @@
+#include "worker/service/executor.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "model/picture/processor_config.h"
+#include "worker/comm/fabric_factory.h"
+#include "worker/exec/rank_runner.h"
+#include "worker/service/memory_plan.h"
+#include "worker/weights/loader.h"
+
+namespace fulger {
+namespace {
+
+constexpr size_t kTaskQueue = 4096;
+constexpr auto kProgressInterval = std::chrono::milliseconds(500);
+
+Layout FromSpec(const v1::LayoutSpec& spec) {
+  return {.pp = spec.pp(),
+          .tp = spec.tp(),
+          .ep = spec.ep(),
+          .dp = spec.dp(),
+          .vision = spec.vision(),
+          .stage_layers = {spec.stage_layers().begin(), spec.stage_layers().end()}};
+}
+
+}  // namespace
+
+// Declared in the order of use; destroyed in reverse, so the runner goes before the fabric and the weights.
+struct Executor::Rank {
+  std::string model_dir;
+  ModelConfig config;
+  std::optional<ImageProcessorConfig> processor;
+  Plan plan;
+  std::vector<TensorSpec> table;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Fabric> fabric;
+  std::optional<WeightStore> weights;
+  LoadStats loaded;
+  RunnerOptions runner_options;
+  std::unique_ptr<RankRunner> runner;
+};
+
+Executor::Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
+                   WaitForFollowers wait_for_followers)
+    : assign_(assign),
+      epoch_(epoch),
+      options_(options),
+      send_(std::move(send)),
+      wait_for_followers_(std::move(wait_for_followers)),
+      tasks_(kTaskQueue) {
+  thread_ = std::thread([this] { Main(); });
+}
+
+Executor::~Executor() {
+  stopping_ = true;
+  tasks_.Close();
+  thread_.join();
+}
+
+void Executor::Push(Task task) { tasks_.Push(std::move(task)); }
+
+void Executor::Abort(const absl::Status& why) {
+  std::lock_guard lock(fabric_mu_);
+  aborted_ = why;
+  if (fabric_ != nullptr) fabric_->Abort(why);
+}
+
+v1::WorkerMessage Executor::NewMessage() const {
+  v1::WorkerMessage message;
+  message.set_epoch(epoch_);
+  message.set_rank(assign_.rank());
+  return message;
+}
+
+void Executor::ReportPhase(v1::Phase phase, double fraction, double rate, const std::string& text) {
+  phase_ = phase;
+  v1::WorkerMessage message = NewMessage();
+  v1::Progress* progress = message.mutable_progress();
+  progress->set_phase(phase);
+  progress->set_fraction(fraction);
+  progress->set_bytes_per_second(rate);
+  progress->set_text(text);
+  send_(message);
+}
+
+void Executor::Main() {
+  Rank rank;
+  absl::Status status = SetUp(rank);
+  if (status.ok()) status = Serve(rank);
+  {
+    std::lock_guard lock(fabric_mu_);
+    fabric_ = nullptr;
+  }
+  if (status.ok()) return;
+  LogError("{}", Message(status));
+  v1::WorkerMessage message = NewMessage();
+  message.mutable_failed()->set_message(Message(status));
+  message.mutable_failed()->set_phase(phase_);
+  send_(message);
+  failed_ = true;
+}
+
+absl::Status Executor::SetUp(Rank& rank) {
+  ReportPhase(v1::PHASE_DEVICE);
+  rank.model_dir = options_.model_dir_override.empty() ? assign_.model_dir() : options_.model_dir_override;
+  ASSIGN_OR_RETURN(rank.config, LoadModelConfig(rank.model_dir));
+  ASSIGN_OR_RETURN(rank.plan, MakePlan(rank.config, FromSpec(assign_.layout())));
+  if (rank.plan.hash != assign_.plan_hash()) {
+    return FailedPrecondition("{}/config.json gives plan {}, the coordinator's is {}", rank.model_dir,
+                              rank.plan.hash.substr(0, 12), assign_.plan_hash().substr(0, 12));
+  }
+  if (rank.config.vision.has_value()) {
+    ASSIGN_OR_RETURN(rank.processor, LoadImageProcessorConfig(rank.model_dir));
+    RETURN_IF_ERROR(CheckMatchesVisionTower(*rank.processor, static_cast<int>(rank.config.vision->image_size),
+                                            static_cast<int>(rank.config.vision->patch_size)));
+  }
+  rank.table = TensorTable(rank.config);
+  ASSIGN_OR_RETURN(rank.device, MakeDevice(options_.device, {.threads = options_.threads,
+                                                             .portable = options_.portable_kernels}));
+
+  ReportPhase(v1::PHASE_COMMUNICATORS);
+  activity_.Set("connecting ranks");
+  ASSIGN_OR_RETURN(rank.fabric, MakeFabric(assign_.transport(), {.deadline = options_.operation_deadline}));
+  if (rank.fabric->rank() != assign_.rank() || rank.fabric->size() != rank.plan.layout.ranks()) {
+    return FailedPrecondition("transport {} sees rank {} of {}, the coordinator assigned rank {} of {}",
+                              rank.fabric->name(), rank.fabric->rank(), rank.fabric->size(), assign_.rank(),
+                              rank.plan.layout.ranks());
+  }
+  {
+    std::lock_guard lock(fabric_mu_);
+    if (!aborted_.ok()) return aborted_;
+    fabric_ = rank.fabric.get();
+  }
+
+  RETURN_IF_ERROR(Load(rank));
+
+  ReportPhase(v1::PHASE_WARM_UP);
+  const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
+  ASSIGN_OR_RETURN(rank.runner_options, PlanMemory(rank.config, own, assign_));
+  ASSIGN_OR_RETURN(rank.runner,
+                   RankRunner::Create({.config = rank.config,
+                                       .processor = rank.processor.has_value() ? &*rank.processor : nullptr,
+                                       .plan = rank.plan,
+                                       .rank = assign_.rank(),
+                                       .table = rank.table,
+                                       .weights = *rank.weights,
+                                       .device = *rank.device,
+                                       .fabric = *rank.fabric,
+                                       .activity = activity_,
+                                       .options = rank.runner_options}));
+  if (!own.vision_only && own.index == 0) {
+    activity_.Set("waiting for the other ranks of the stage");
+    RETURN_IF_ERROR(wait_for_followers_(rank.plan.layout.tp - 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Load(Rank& rank) {
+  ReportPhase(v1::PHASE_LOAD);
+  activity_.Set("loading weights");
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(rank.model_dir, rank.config));
+  if (!assign_.fingerprint().empty() && checkpoint.Fingerprint() != assign_.fingerprint()) {
+    return FailedPrecondition(
+        "checkpoint {} has fingerprint {}, the coordinator's has {}: the ranks see different files",
+        rank.model_dir, checkpoint.Fingerprint().substr(0, 12), assign_.fingerprint().substr(0, 12));
+  }
+  const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
+  auto last = std::chrono::steady_clock::now();
+  LoadOptions options;
+  options.dtype = assign_.weight_dtype() == "f32" ? WeightDType::kF32 : WeightDType::kKeep;
+  options.progress = [&](const LoadProgress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last >= kProgressInterval || progress.fraction() >= 1) {
+      last = now;
+      ReportPhase(v1::PHASE_LOAD, progress.fraction(), progress.bytes_per_second);
+    }
+    return !stopping_.load();
+  };
+  ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, options, &rank.loaded));
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Serve(Rank& rank) {
+  v1::WorkerMessage message = NewMessage();
+  v1::Ready* ready = message.mutable_ready();
+  ready->set_plan_hash(rank.plan.hash);
+  const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
+  ready->set_blocks(own.vision_only ? INT32_MAX : static_cast<int32_t>(rank.runner_options.blocks));
+  ready->set_slots(own.vision_only ? INT32_MAX : static_cast<int32_t>(rank.runner_options.slots));
+  for (int c = 0; c < kComponents; ++c) {
+    const int64_t bytes = rank.weights->bytes()[static_cast<size_t>(c)];
+    if (bytes > 0) (*ready->mutable_bytes())[std::string(Name(static_cast<Component>(c)))] = bytes;
+  }
+  for (const auto& [name, bytes] : rank.runner->MemoryBytes()) (*ready->mutable_bytes())[name] = bytes;
+  ready->set_description(rank.device->Describe());
+  ready->set_bytes_read(rank.loaded.bytes_read);
+  phase_ = v1::PHASE_READY;
+  activity_.Set("idle");
+  send_(message);
+
+  while (auto task = tasks_.Pop()) {
+    absl::Status status;
+    if (auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&*task)) {
+      status = RunPlan(rank, **plan);
+    } else if (auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&*task)) {
+      status = RunEncode(rank, **picture);
+    } else {
+      rank.runner->Evict(std::get<Evict>(*task).key);
+    }
+    RETURN_IF_ERROR(status);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
+  if (plan.epoch() != epoch_) return absl::OkStatus();  // of an earlier life
+  auto result = rank.runner->Run(plan);
+  RETURN_IF_ERROR(Annotate(result.status(), fmt::format("step {}, in {}", plan.step(), activity())));
+  last_step_ = plan.step();
+  const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
+  if (!own.vision_only && own.last_stage && own.index == 0) {
+    v1::WorkerMessage message = NewMessage();
+    *message.mutable_result() = *std::move(result);
+    send_(message);
+  }
+  return absl::OkStatus();
+}
+
+// A picture that cannot be encoded (non-finite features) fails its requests, not the rank.
+absl::Status Executor::RunEncode(Rank& rank, const PictureTiles& picture) {
+  const auto rows = rank.runner->Encode(picture);
+  const bool fatal = !rows.ok() && rows.status().code() != absl::StatusCode::kDataLoss &&
+                     rows.status().code() != absl::StatusCode::kInvalidArgument;
+  if (fatal) return Annotate(rows.status(), "encoding a picture");
+  const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
+  if (!own.vision_only && own.index != 0) return absl::OkStatus();
+  v1::WorkerMessage message = NewMessage();
+  v1::FeaturesReady* ready = message.mutable_features_ready();
+  ready->set_key(picture.key);
+  if (rows.ok()) {
+    ready->set_rows(*rows);
+  } else {
+    ready->set_error(Message(rows.status()));
+  }
+  send_(message);
+  return absl::OkStatus();
+}
+
+}  // namespace fulger

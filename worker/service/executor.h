@@ -1,0 +1,86 @@
+// The rank's one compute thread: everything that touches the device, its communicators and the weights
+// happens here, in the order in which it arrived. Knows no gRPC: messages go out through a callback.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+
+#include "base/bounded_queue.h"
+#include "base/status.h"
+#include "fulger/v1/control.pb.h"
+#include "worker/comm/collective.h"
+#include "worker/layers/context.h"
+#include "worker/vision/feature_store.h"
+
+namespace fulger {
+
+struct ExecutorOptions {
+  std::string device = "cpu";
+  int threads = 0;
+  bool portable_kernels = false;
+  std::string model_dir_override;                       // empty: the coordinator's path
+  std::chrono::milliseconds operation_deadline{60000};  // of one collective
+};
+
+class Executor {
+ public:
+  using Send = std::function<void(const v1::WorkerMessage&)>;
+  // Waits until the stage's other ranks follow this one (index 0 only).
+  using WaitForFollowers = std::function<absl::Status(int count)>;
+
+  struct Evict {
+    std::string key;
+  };
+  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::shared_ptr<const PictureTiles>, Evict>;
+
+  // Starts the thread: sets the rank up as `assign` says, reports Progress and Ready, then runs tasks. A
+  // failure is reported as Failed and ends the thread with `failed()` true.
+  Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
+           WaitForFollowers wait_for_followers);
+  // Stops after the running task and joins. If a task may be stuck in a collective, call Abort first.
+  ~Executor();
+
+  // Thread-safe.
+  void Push(Task task);
+  void Abort(const absl::Status& why);
+  std::string activity() const { return activity_.ToString(); }
+  uint64_t last_step() const { return last_step_.load(); }
+  bool failed() const { return failed_.load(); }
+  uint64_t epoch() const { return epoch_; }
+
+ private:
+  struct Rank;  // config, weights, device, fabric, runner: made and used by the thread
+
+  void Main();
+  absl::Status SetUp(Rank& rank);
+  absl::Status Load(Rank& rank);
+  absl::Status Serve(Rank& rank);
+  absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
+  absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
+  void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
+  v1::WorkerMessage NewMessage() const;
+
+  const v1::Assign assign_;
+  const uint64_t epoch_;
+  const ExecutorOptions options_;
+  const Send send_;
+  const WaitForFollowers wait_for_followers_;
+  Activity activity_;
+  std::atomic<uint64_t> last_step_{0};
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> stopping_{false};
+  v1::Phase phase_ = v1::PHASE_RENDEZVOUS;
+  std::mutex fabric_mu_;
+  Fabric* fabric_ = nullptr;  // guarded by fabric_mu_: for Abort
+  absl::Status aborted_;      // guarded by fabric_mu_
+  BoundedQueue<Task> tasks_;
+  std::thread thread_;
+};
+
+}  // namespace fulger

@@ -1,0 +1,19 @@
+// How many cache blocks and slots a rank makes: what the coordinator asks for.
+#pragma once
+
+#include "base/status.h"
+#include "fulger/v1/control.pb.h"
+#include "model/config.h"
+#include "model/layout.h"
+#include "worker/exec/rank_runner.h"
+
+namespace fulger {
+
+// RESOURCE_EXHAUSTED shows the arithmetic when the caches alone exceed the memory that is free now.
+absl::StatusOr<RunnerOptions> PlanMemory(const ModelConfig& config, const RankPlan& rank,
+                                         const v1::Assign& assign);
+
+// Of this host, in bytes; 0 when /proc/meminfo cannot be read.
+int64_t AvailableMemory();
+
+}  // namespace fulger

@@ -1,0 +1,113 @@
+#include "worker/service/peer_server.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/bounded_queue.h"
+#include "fulger/v1/control.grpc.pb.h"
+
+namespace fulger {
+namespace {
+
+constexpr size_t kForwardQueue = 4096;
+
+class Server final : public PeerServer, public v1::Peer::Service {
+ public:
+  ~Server() override { Stop(); }
+
+  absl::Status Listen(const std::string& host) {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(host + ":0", grpc::InsecureServerCredentials(), &port);
+    builder.SetMaxReceiveMessageSize(-1);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) return Unavailable("peer listener: cannot listen on {}", host);
+    address_ = host + ":" + std::to_string(port);
+    return absl::OkStatus();
+  }
+
+  const std::string& address() const override { return address_; }
+
+  absl::Status WaitForFollowers(int count, std::chrono::milliseconds deadline) override {
+    std::unique_lock lock(mu_);
+    const auto enough = [&] { return static_cast<int>(followers_.size()) >= count; };
+    if (joined_.wait_for(lock, deadline, enough)) return absl::OkStatus();
+    return DeadlineExceeded("{} of {} ranks of this stage follow index 0 after {} s", followers_.size(),
+                            count, deadline.count() / 1000);
+  }
+
+  void Forward(const v1::PeerMessage& message) override {
+    auto shared = std::make_shared<const v1::PeerMessage>(message);
+    std::lock_guard lock(mu_);
+    for (const auto& queue : followers_) queue->TryPush(shared);
+  }
+
+  void Stop() override {
+    {
+      std::lock_guard lock(mu_);
+      stopped_ = true;
+      for (const auto& queue : followers_) queue->Close();
+    }
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  }
+
+  grpc::Status Follow(grpc::ServerContext*, const v1::FollowRequest*,
+                      grpc::ServerWriter<v1::PeerMessage>* writer) override {
+    auto queue = std::make_shared<Queue>(kForwardQueue);
+    {
+      std::lock_guard lock(mu_);
+      if (stopped_) return {grpc::StatusCode::UNAVAILABLE, "stopping"};
+      followers_.push_back(queue);
+    }
+    joined_.notify_all();
+    while (auto message = queue->Pop()) {
+      if (!writer->Write(**message)) break;
+    }
+    return grpc::Status::OK;
+  }
+
+ private:
+  using Queue = BoundedQueue<std::shared_ptr<const v1::PeerMessage>>;
+
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+  std::mutex mu_;
+  std::condition_variable joined_;
+  std::vector<std::shared_ptr<Queue>> followers_;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PeerServer>> PeerServer::Start(const std::string& host) {
+  auto server = std::make_unique<Server>();
+  RETURN_IF_ERROR(server->Listen(host));
+  return server;
+}
+
+absl::Status FollowPeer(const std::string& address, int rank, std::chrono::milliseconds connect_deadline,
+                        const std::function<void(const v1::PeerMessage&)>& on_message) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  const auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  if (!channel->WaitForConnected(std::chrono::system_clock::now() + connect_deadline)) {
+    return DeadlineExceeded("rank {} cannot reach index 0 of its stage at {} within {} s", rank, address,
+                            connect_deadline.count() / 1000);
+  }
+  const auto stub = v1::Peer::NewStub(channel);
+  grpc::ClientContext context;
+  v1::FollowRequest request;
+  request.set_rank(rank);
+  const auto reader = stub->Follow(&context, request);
+  v1::PeerMessage message;
+  while (reader->Read(&message)) on_message(message);
+  const grpc::Status status = reader->Finish();
+  return Unavailable("index 0 of the stage at {} hung up: {}", address, status.error_message());
+}
+
+}  // namespace fulger

@@ -1,0 +1,213 @@
+#include "worker/service/worker.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "worker/comm/launcher.h"
+#include "worker/service/control_client.h"
+#include "worker/service/memory_plan.h"
+#include "worker/service/peer_server.h"
+#include "worker/service/picture_assembler.h"
+
+namespace fulger {
+namespace {
+
+constexpr auto kFollowDeadline = std::chrono::milliseconds(120000);
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  return name.data();
+}
+
+bool IsLocal(const std::string& address) {
+  return address.starts_with("unix:") || address.starts_with("127.") || address.starts_with("localhost:") ||
+         address.starts_with("[::1]");
+}
+
+class Worker {
+ public:
+  explicit Worker(const WorkerOptions& options) : options_(options) {}
+
+  int Run() {
+    const absl::Status status = Join();
+    if (!status.ok()) {
+      LogError("{}", Message(status));
+      return 1;
+    }
+    return Loop();
+  }
+
+ private:
+  absl::Status Join() {
+    host_ = options_.host;
+    if (host_.empty()) host_ = IsLocal(options_.coordinator) ? "127.0.0.1" : HostName();
+    ASSIGN_OR_RETURN(peers_, PeerServer::Start(host_));
+    ASSIGN_OR_RETURN(const Launcher launcher, ProbeLauncher());
+    ASSIGN_OR_RETURN(control_, ControlClient::Connect(options_.coordinator, options_.join_deadline));
+    v1::WorkerMessage message;
+    v1::Hello* hello = message.mutable_hello();
+    hello->set_version(kVersion);
+    hello->set_rank_hint(options_.rank >= 0 ? options_.rank : launcher.size > 0 ? launcher.rank : -1);
+    hello->set_world_hint(launcher.size);
+    hello->set_host(HostName());
+    hello->set_pid(::getpid());
+    hello->set_device(options_.executor.device);
+    hello->set_transport(launcher.size > 1 ? "mpi" : "single");
+    hello->set_peer_address(peers_->address());
+    hello->set_memory_bytes(AvailableMemory());
+    if (!control_->Send(message)) return Unavailable("rendezvous: the coordinator hung up");
+    return absl::OkStatus();
+  }
+
+  int Loop() {
+    v1::CoordinatorMessage message;
+    while (control_->Receive(&message)) {
+      switch (message.body_case()) {
+        case v1::CoordinatorMessage::kAssign:
+          Start(message);
+          break;
+        case v1::CoordinatorMessage::kPing:
+          Answer(message.ping());
+          break;
+        case v1::CoordinatorMessage::kShutdown:
+          return End(message.shutdown());
+        default:
+          Dispatch(message);
+      }
+    }
+    LogError("the coordinator at {} is gone", options_.coordinator);
+    return EndNow("the coordinator is gone");
+  }
+
+  void Start(const v1::CoordinatorMessage& message) {
+    const v1::Assign& assign = message.assign();
+    InitLogging(fmt::format("rank {}", assign.rank()));
+    rank_ = assign.rank();
+    executor_.emplace(
+        assign, message.epoch(), options_.executor, [this](const v1::WorkerMessage& m) { control_->Send(m); },
+        [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); });
+    const v1::LayoutSpec& layout = assign.layout();
+    const int stage = rank_ / layout.tp();
+    const int leader = stage * layout.tp();
+    if (stage < layout.pp() && rank_ != leader) {
+      // Ends with its peer or with the process.
+      std::thread([this, address = assign.peer_addresses(leader)] { Follow(address); }).detach();
+    }
+  }
+
+  void Follow(const std::string& address) {
+    const absl::Status status =
+        FollowPeer(address, rank_, kFollowDeadline, [this](const v1::PeerMessage& m) { OnPeerMessage(m); });
+    executor_->Abort(status);
+  }
+
+  void OnPeerMessage(const v1::PeerMessage& message) {
+    switch (message.body_case()) {
+      case v1::PeerMessage::kPlan: {
+        auto plan = std::make_shared<v1::StepPlan>();
+        if (plan->ParseFromString(message.plan())) executor_->Push(std::shared_ptr<const v1::StepPlan>(plan));
+        break;
+      }
+      case v1::PeerMessage::kTiles: {
+        v1::TilesPart part;
+        if (part.ParseFromString(message.tiles())) AddTiles(part);
+        break;
+      }
+      case v1::PeerMessage::kEvict:
+        executor_->Push(Executor::Evict{message.evict()});
+        break;
+      default:
+        break;
+    }
+  }
+
+  void AddTiles(const v1::TilesPart& part) {
+    if (auto picture = assembler_.Add(part); picture != nullptr) executor_->Push(std::move(picture));
+  }
+
+  // From the coordinator: forward to the stage first, so that all ranks start together.
+  void Dispatch(const v1::CoordinatorMessage& message) {
+    if (!executor_.has_value()) return;
+    v1::PeerMessage forward;
+    switch (message.body_case()) {
+      case v1::CoordinatorMessage::kPlan:
+        forward.set_plan(message.plan().SerializeAsString());
+        peers_->Forward(forward);
+        executor_->Push(std::make_shared<const v1::StepPlan>(message.plan()));
+        break;
+      case v1::CoordinatorMessage::kTiles:
+        forward.set_tiles(message.tiles().SerializeAsString());
+        peers_->Forward(forward);
+        AddTiles(message.tiles());
+        break;
+      case v1::CoordinatorMessage::kEvict:
+        for (const std::string& key : message.evict().keys()) {
+          forward.set_evict(key);
+          peers_->Forward(forward);
+          executor_->Push(Executor::Evict{key});
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  void Answer(const v1::Ping& ping) {
+    v1::WorkerMessage message;
+    message.set_rank(rank_);
+    if (executor_.has_value()) {
+      message.set_epoch(epoch());
+      message.mutable_pong()->set_activity(executor_->activity());
+      message.mutable_pong()->set_last_step(executor_->last_step());
+    }
+    message.mutable_pong()->set_id(ping.id());
+    control_->Send(message);
+  }
+
+  uint64_t epoch() const { return executor_->epoch(); }
+
+  int End(const v1::Shutdown& shutdown) {
+    if (!shutdown.clean()) {
+      LogError("ended by the coordinator: {}", shutdown.reason());
+      return EndNow(shutdown.reason());
+    }
+    LogInfo("stopping: {}", shutdown.reason());
+    peers_->Stop();
+    executor_.reset();
+    return 0;
+  }
+
+  // Threads may be stuck in a transport whose peers are gone, and MPI cannot be finalised then: leave at
+  // once.
+  int EndNow(const std::string& why) {
+    if (executor_.has_value()) {
+      executor_->Abort(Unavailable("{}", why));
+      ::_exit(1);
+    }
+    return 1;
+  }
+
+  const WorkerOptions& options_;
+  std::string host_;
+  int rank_ = -1;
+  std::unique_ptr<PeerServer> peers_;
+  std::unique_ptr<ControlClient> control_;
+  PictureAssembler assembler_;
+  std::optional<Executor> executor_;
+};
+
+}  // namespace
+
+int RunWorker(const WorkerOptions& options) {
+  Worker worker(options);
+  return worker.Run();
+}
+
+}  // namespace fulger

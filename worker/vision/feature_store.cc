@@ -1,0 +1,127 @@
+#include "worker/vision/feature_store.h"
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "model/picture/grid.h"
+#include "worker/vision/packing.h"
+
+namespace fulger {
+namespace {
+
+std::string Hex(const std::string& key) {
+  std::string text;
+  for (size_t i = 0; i < key.size() && i < 8; ++i)
+    text += fmt::format("{:02x}", static_cast<unsigned char>(key[i]));
+  return text;
+}
+
+}  // namespace
+
+absl::Status FeatureStore::CheckPicture(const PictureTiles& picture, const ImageGrid& grid) const {
+  const int64_t side = config_.vision->image_size;
+  if (picture.tiles != grid.tile_count()) {
+    return InvalidArgument("picture {} of {}x{}: expected {} tiles, found {}", Hex(picture.key),
+                           picture.height, picture.width, grid.tile_count(), picture.tiles);
+  }
+  const int64_t expected = picture.tiles * side * side * 3;
+  if (static_cast<int64_t>(picture.pixels.size()) != expected) {
+    return InvalidArgument("picture {}: expected {} bytes of pixels, found {}", Hex(picture.key), expected,
+                           picture.pixels.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> FeatureStore::Encode(ExecContext& ctx, const PictureTiles& picture) {
+  const auto held = pictures_.find(picture.key);
+  if (held != pictures_.end()) return held->second.rows.dim(0);
+  ASSIGN_OR_RETURN(const ImageGrid grid, SelectGrid({.height = static_cast<int>(picture.height),
+                                                     .width = static_cast<int>(picture.width)},
+                                                    processor_));
+  RETURN_IF_ERROR(CheckPicture(picture, grid));
+  ASSIGN_OR_RETURN(Picture packed, EncodeAndPack(ctx, picture, grid));
+  const int64_t rows = packed.rows.dim(0);
+  pictures_.emplace(picture.key, std::move(packed));
+  return rows;
+}
+
+absl::StatusOr<FeatureStore::Picture> FeatureStore::EncodeAndPack(ExecContext& ctx,
+                                                                  const PictureTiles& picture,
+                                                                  const ImageGrid& grid) {
+  const int64_t side = config_.vision->image_size;
+  const int64_t patches = config_.vision->patches();
+  const int64_t hidden = config_.text.hidden;
+  const int64_t ranks = ctx.stage.size();
+  const int64_t mine = ctx.stage.rank();
+  const int64_t share = (picture.tiles + ranks - 1) / ranks;  // tiles per rank, the last ones padded
+  const int64_t tile_bytes = side * side * 3;
+
+  ASSIGN_OR_RETURN(Buffer pixels, ctx.device.Allocate(static_cast<size_t>(share * tile_bytes)));
+  ASSIGN_OR_RETURN(
+      Buffer features,
+      ctx.device.Allocate(static_cast<size_t>(ranks * share * patches * hidden) * sizeof(float)));
+  int64_t count = 0;
+  for (int64_t t = mine; t < picture.tiles; t += ranks, ++count) {
+    RETURN_IF_ERROR(ctx.device.CopyToDevice(ctx.stream, picture.pixels.data() + t * tile_bytes,
+                                            static_cast<char*>(pixels.data()) + count * tile_bytes,
+                                            static_cast<size_t>(tile_bytes)));
+  }
+  const MutTensorView all(features.data(), DType::kF32, {ranks * share * patches, hidden});
+  const MutTensorView own = all.Rows(mine * share * patches, share * patches);
+  RETURN_IF_ERROR(tower_->Encode(ctx, TensorView(pixels.data(), DType::kU8, {count, side, side, 3}),
+                                 own.Rows(0, count * patches)));
+  if (ranks > 1) {
+    // Padding tiles travel too: give them defined bytes.
+    const MutTensorView rest = own.Rows(count * patches, (share - count) * patches);
+    RETURN_IF_ERROR(ctx.device.Zero(ctx.stream, rest.mut_raw(), static_cast<size_t>(rest.bytes())));
+    ctx.activity.Set("gathering picture features");
+    const size_t own_bytes = static_cast<size_t>(own.bytes());
+    ASSIGN_OR_RETURN(Buffer sent, ctx.device.Allocate(own_bytes));
+    RETURN_IF_ERROR(ctx.device.Copy(ctx.stream, own.raw(), sent.data(), own_bytes));
+    RETURN_IF_ERROR(ctx.stage.AllGather(
+        ctx.stream, TensorView(sent.data(), DType::kF32, {share * patches, hidden}), all));
+  }
+
+  // Tile t was encoded by rank t % ranks as its (t / ranks)-th.
+  const std::vector<int32_t> index =
+      PackingIndex(grid, [&](int64_t t) { return ((t % ranks) * share + t / ranks) * patches; });
+  const int64_t rows = static_cast<int64_t>(index.size());
+  Picture packed;
+  ASSIGN_OR_RETURN(packed.buffer, ctx.device.Allocate(static_cast<size_t>(rows * hidden) * sizeof(float)));
+  const MutTensorView out(packed.buffer.data(), DType::kF32, {rows, hidden});
+  ASSIGN_OR_RETURN(Buffer device_index, ctx.device.Allocate(index.size() * sizeof(int32_t)));
+  RETURN_IF_ERROR(
+      ctx.device.CopyToDevice(ctx.stream, index.data(), device_index.data(), index.size() * sizeof(int32_t)));
+  RETURN_IF_ERROR(
+      ctx.ops.GatherRows(ctx.stream, {.src = all,
+                                      .index = TensorView(device_index.data(), DType::kI32, {rows}),
+                                      .fill = tower_->newline(),
+                                      .out = out}));
+  packed.rows = out;
+
+  std::vector<float> host(static_cast<size_t>(rows * hidden));
+  RETURN_IF_ERROR(ctx.device.CopyToHost(ctx.stream, out.raw(), host.data(), host.size() * sizeof(float)));
+  RETURN_IF_ERROR(ctx.stream.Synchronize());
+  for (size_t i = 0; i < host.size(); ++i) {
+    if (!std::isfinite(host[i])) {
+      return DataLoss("vision tower: NaN or infinity in feature row {} of picture {}",
+                      i / static_cast<size_t>(hidden), Hex(picture.key));
+    }
+  }
+  return packed;
+}
+
+absl::StatusOr<TensorView> FeatureStore::Find(const std::string& key) const {
+  const auto it = pictures_.find(key);
+  if (it == pictures_.end()) return NotFound("no features are held for picture {}", Hex(key));
+  return it->second.rows;
+}
+
+int64_t FeatureStore::bytes() const {
+  int64_t total = 0;
+  for (const auto& [key, picture] : pictures_) total += static_cast<int64_t>(picture.buffer.bytes());
+  return total;
+}
+
+}  // namespace fulger

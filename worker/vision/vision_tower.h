@@ -1,0 +1,53 @@
+// The ViT and the projector: tiles in, projected patch features out. Whole on every rank that holds it.
+//
+// CLIP without post-layernorm: patch convolution, class token, positions, pre-norm, then layers of
+// { x += out(attn(LN1 x)); x += fc2(gelu(fc1(LN2 x))) }; the class token is dropped; Linear, GELU, Linear.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "model/config.h"
+#include "model/picture/processor_config.h"
+#include "worker/layers/context.h"
+#include "worker/layers/weight_lookup.h"
+
+namespace fulger {
+
+class VisionTower {
+ public:
+  static absl::StatusOr<VisionTower> Make(const ModelConfig& config, const WeightLookup& weights,
+                                          const ImageProcessorConfig& processor);
+
+  // tiles u8 [n, S, S, 3] on the device -> out f32 [n * patches, text hidden]. Works through the tiles a few
+  // at a time, so the arena's need (ArenaBytes) does not depend on n.
+  absl::Status Encode(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
+  const TensorView& newline() const { return newline_; }
+
+  static size_t ArenaBytes(const ModelConfig& config);
+
+ private:
+  struct Norm {
+    TensorView weight, bias;
+  };
+  struct Layer {
+    Norm norm1, norm2;
+    Norm q, k, v, out, fc1, fc2;  // weight and bias
+  };
+
+  absl::Status EncodeBatch(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
+  absl::Status RunLayer(ExecContext& ctx, const Layer& layer, int64_t tiles, const MutTensorView& x) const;
+  absl::Status Project(ExecContext& ctx, const TensorView& features, const MutTensorView& out) const;
+
+  VisionConfig vision_;
+  std::array<float, 3> mean_{}, std_{};
+  TensorView patch_embedding_;  // [D, 3*p*p]
+  TensorView class_embedding_, position_embedding_;
+  Norm pre_norm_;
+  std::vector<Layer> layers_;
+  Norm linear1_, linear2_;
+  TensorView newline_;
+};
+
+}  // namespace fulger
