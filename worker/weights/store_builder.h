@@ -8,8 +8,8 @@
 
 #include "base/status.h"
 #include "kernels/device/device.h"
+#include "model/checkpoint/checkpoint.h"
 #include "model/layout.h"
-#include "worker/weights/checkpoint.h"
 #include "worker/weights/loader.h"
 #include "worker/weights/weight_store.h"
 

@@ -1,4 +1,4 @@
-#include "worker/weights/safetensors.h"
+#include "model/checkpoint/safetensors.h"
 
 #include <algorithm>
 #include <bit>
@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/sha256.h"
-#include "worker/weights/safetensors_header.h"
+#include "model/checkpoint/safetensors_header.h"
 
 namespace fulger {
 namespace {

@@ -1,4 +1,4 @@
-#include "worker/weights/safetensors_header.h"
+#include "model/checkpoint/safetensors_header.h"
 
 #include <nlohmann/json.hpp>
 #include <set>

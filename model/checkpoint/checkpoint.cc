@@ -1,4 +1,4 @@
-#include "worker/weights/checkpoint.h"
+#include "model/checkpoint/checkpoint.h"
 
 #include <algorithm>
 #include <set>
@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/sha256.h"
-#include "worker/weights/shards.h"
+#include "model/checkpoint/shards.h"
 
 namespace fulger {
 namespace {

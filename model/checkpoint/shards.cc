@@ -1,4 +1,4 @@
-#include "worker/weights/shards.h"
+#include "model/checkpoint/shards.h"
 
 #include <algorithm>
 #include <filesystem>

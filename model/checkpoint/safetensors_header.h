@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "worker/weights/safetensors.h"
+#include "model/checkpoint/safetensors.h"
 
 namespace fulger {
 

@@ -12,9 +12,9 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
+#include "model/checkpoint/safetensors.h"
 #include "model/config.h"
 #include "model/tensors.h"
-#include "worker/weights/safetensors.h"
 
 namespace fulger {
 
