@@ -4,5 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 preset=$1; shift
 dir=build; [ "$preset" = release ] || dir=build-$preset
+# Lets a compiler cache serve another checkout of the same sources.
+export CCACHE_BASEDIR="${CCACHE_BASEDIR:-$PWD}" CCACHE_NOHASHDIR=1
 [ -f "$dir/build.ninja" ] || cmake --preset "$preset" --log-level=WARNING
 cmake --build "$dir" --parallel "${JOBS:-$(nproc)}" --target "$@"

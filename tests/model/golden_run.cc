@@ -9,7 +9,8 @@ namespace fulger {
 absl::StatusOr<std::unique_ptr<GoldenCheckpoint>> GoldenCheckpoint::Make(const std::string& case_name,
                                                                          DType dtype) {
   ASSIGN_OR_RETURN(golden::ModelCase golden, golden::ModelCase::Load(case_name));
-  std::unique_ptr<GoldenCheckpoint> checkpoint(new GoldenCheckpoint(case_name, std::move(golden)));
+  std::unique_ptr<GoldenCheckpoint> checkpoint(
+      new GoldenCheckpoint(fmt::format("{}_{}", case_name, Name(dtype)), std::move(golden)));
   RETURN_IF_ERROR(WriteGoldenCheckpoint(checkpoint->golden_, checkpoint->dir(), dtype));
   return checkpoint;
 }

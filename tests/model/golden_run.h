@@ -31,7 +31,7 @@ class GoldenCheckpoint {
 
  private:
   GoldenCheckpoint(const std::string& name, golden::ModelCase golden)
-      : golden_(std::move(golden)), folder_("golden_" + name) {}
+      : golden_(std::move(golden)), folder_(name) {}
   golden::ModelCase golden_;
   testing_support::TempFolder folder_;
 };

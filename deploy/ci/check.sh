@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The slow rest, on top of test.sh: slow-labelled tests, AddressSanitizer + UBSan over everything that needs no MPI, and
+# ThreadSanitizer over everything that is threaded and knows neither gRPC nor MPI (those libraries are not instrumented
+# and would be reported).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+jobs=${JOBS:-$(nproc)}
+
+echo "== slow tests"
+ctest --test-dir build --output-on-failure --label-regex slow
+
+echo "== address and undefined behaviour"
+deploy/ci/build.sh asan all
+ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+  ctest --test-dir build-asan --output-on-failure --parallel "$jobs" --label-exclude 'slow|mpi|e2e|python'
+
+echo "== threads"
+tsan_tests=(base_test thread_fabric_test engine_test blocks_test kernel_parallel_test sequence_life_test layout_sweep_test)
+available=$(ctest --test-dir build -N | awk '/Test +#/ {print $3}')
+targets=()
+for t in "${tsan_tests[@]}"; do
+  if grep -qx "$t" <<<"$available"; then targets+=("$t"); else echo "check.sh: no test $t" >&2; exit 1; fi
+done
+deploy/ci/build.sh tsan "${targets[@]}"
+pattern=$(IFS='|'; echo "^(${targets[*]})\$")
+# The sweep's larger layouts say nothing new about data races and take minutes each when instrumented.
+GTEST_FILTER='-*tp16*:*tp8*' ctest --test-dir build-tsan --output-on-failure --parallel "$jobs" --tests-regex "$pattern" --timeout 1200
+echo "check: all clean"

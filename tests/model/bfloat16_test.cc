@@ -1,0 +1,71 @@
+// bfloat16 weights against float32 weights of the same model: how far rounding the weights alone moves the
+// answer.
+//
+// Bound. Rounding a weight to bfloat16 changes it by at most u = 2^-9 of its value, without bias: about u /
+// sqrt(3) in the L2 norm of a product. A layer has ten such factors: q, k, v, gate and out (or q, k, v and
+// out) of the attention, w1, w3 and w2 of the experts, and two norms; the embedding, the final norm and the
+// head add four for the whole model. Independent errors add in squares, and each norm hands relative errors
+// on at full size, so L layers give sqrt(10 L + 4) * u / sqrt(3). SiLU and sigmoid can double the relative
+// error of what they take in, and q, k and v are multiplied with each other: the test allows a factor of 4
+// for both. This holds where the routing cannot flip: two experts of which both are chosen (g0, g1), or a
+// small model with few (g3). A flip is a different sum of experts, not a rounding error, and no such bound
+// covers it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "tests/model/golden_run.h"
+#include "tests/support/status_matchers.h"
+
+namespace fulger {
+namespace {
+
+absl::StatusOr<LogitsRecorder> Prefill(const GoldenCheckpoint& checkpoint, bool as_f32) {
+  LogitsRecorder recorder;
+  ThreadReplicaOptions options;
+  options.logits = &recorder;
+  options.weights_as_f32 = as_f32;
+  ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(checkpoint.dir(), Layout{}, options));
+  RETURN_IF_ERROR(checkpoint.Encode(*replica));
+  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+  ASSIGN_OR_RETURN(DriverRequest request, checkpoint.Request(1));
+  request.sampling.set_max_tokens(1);
+  RETURN_IF_ERROR(driver.Run({request}).status());
+  return recorder;
+}
+
+class Bfloat16 : public testing::TestWithParam<const char*> {};
+
+TEST_P(Bfloat16, LogitsStayWithinTheDerivedBound) {
+  ASSERT_OK_AND_ASSIGN(auto full, GoldenCheckpoint::Make(GetParam()));
+  ASSERT_OK_AND_ASSIGN(auto rounded, GoldenCheckpoint::Make(GetParam(), DType::kBF16));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder exact, Prefill(*full, true));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder bf16, Prefill(*rounded, false));
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(full->dir()));
+  const double depth = 10.0 * static_cast<double>(config.text.layers()) + 4;
+  const double bound = 4 * std::sqrt(depth) * std::exp2(-9) / std::sqrt(3.0);
+  std::vector<double> errors;
+  for (const auto& [position, row] : exact.rows()) {
+    const auto& other = bf16.rows().at(position);
+    double difference = 0, norm = 0;
+    for (size_t v = 0; v < row.size(); ++v) {
+      difference += std::pow(static_cast<double>(row[v]) - static_cast<double>(other[v]), 2);
+      norm += std::pow(static_cast<double>(row[v]), 2);
+    }
+    errors.push_back(std::sqrt(difference / norm));
+  }
+  std::sort(errors.begin(), errors.end());
+  const double median = errors[errors.size() / 2];
+  const double ninth = errors[errors.size() * 9 / 10];
+  std::printf("%s: median %.2e, 90%% of %zu rows below %.2e, bound %.2e\n", GetParam(), median, errors.size(),
+              ninth, bound);
+  EXPECT_GT(median, 0) << "the two models are the same: nothing was tested";
+  EXPECT_LE(ninth, bound);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Bfloat16, testing::Values("g0_images", "g0_text", "g1_text", "g3_t257"));
+
+}  // namespace
+}  // namespace fulger
