@@ -30,7 +30,10 @@ struct LinearBlock {
 inline constexpr int64_t kLinearTileT = 48;
 inline constexpr int64_t kLinearTileN = 64;
 inline constexpr int64_t kLinearTileK = 512;
-inline constexpr int64_t kLinearWork = 8 * kLinearTileK + kLinearTileT * kLinearTileN * 8;
+inline constexpr int64_t kLinearPackW = 8 * kLinearTileK;
+inline constexpr int64_t kLinearDirectT = 16;  // up to here converting w on the way beats packing it
+inline constexpr int64_t kLinearWork =
+    kLinearPackW + kLinearTileT * kLinearTileK + kLinearTileT * kLinearTileN * 8;
 
 // c[i, j] = c_scale * c[i, j] + sum_p a[i * a_row + p * a_col] * b[p, j], p in order. c_scale 0 overwrites
 // without reading. b is float or bf16, its rows contiguous.

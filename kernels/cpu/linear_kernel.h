@@ -1,9 +1,9 @@
 // Matrix product with a row-major weight [n, k], both operands read along k (see LinearBlock for the order of
 // summation that both paths keep).
-//   t <= 4: weight rows stream from memory once, straight into the dot products: decode is bound by
-//   bandwidth. t > 4:  a block of weight rows is widened to float32 once per 48 x-rows and stays in L1; the
-//   lanes of every
-//           output live in `work` between pieces of k.
+//
+// Up to four rows of x: weight rows stream from memory once, straight into the dot products; decode is bound
+// by bandwidth. More rows: pieces of k that fit L1, x packed, rows of w widened once per 48 x-rows (read in
+// place where few rows use them); the lanes of every output wait in `work` between the pieces.
 #pragma once
 
 #include "kernels/cpu/kernels.h"
@@ -11,8 +11,8 @@
 
 namespace fulger::cpu::FULGER_CPU_ISA {
 
-// acc[j * NT + i] += lanes of x[i] . w[j].  Separate 1-D accumulators that never have their address taken in
-// the loop: GCC 12 spills two-dimensional ones.
+// lanes[j * NT + i] += lanes of x[i] . w[j]. The accumulators are one-dimensional and local: GCC 12 spills
+// two-dimensional ones.
 template <int NT, int NW, typename W>
 FULGER_INLINE void AccumulateDots(const float* x, int64_t ldx, const W* w, int64_t ldw, int64_t k,
                                   V8* lanes) {
@@ -54,15 +54,31 @@ FULGER_INLINE float BiasAt(const LinearBlock& b, int64_t j) {
   return f;
 }
 
+// Sums the lanes and writes out[i0 .. i0 + NT, j0 .. j0 + NW).
+template <int NT, int NW>
+FULGER_INLINE void Finish(const LinearBlock& b, int64_t i0, int64_t j0, const V8* lanes) {
+#pragma GCC unroll 16
+  for (int i = 0; i < NT; ++i) {
+    float* out = b.out + (i0 + i) * b.ldo + j0;
+    float sum[NW];
+    if constexpr (NW == 4) {
+      ReduceAdd4(lanes[i], lanes[NT + i], lanes[2 * NT + i], lanes[3 * NT + i], sum);
+    } else {
+#pragma GCC unroll 16
+      for (int j = 0; j < NW; ++j) sum[j] = ReduceAdd(lanes[j * NT + i]);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < NW; ++j) out[j] = sum[j] + BiasAt(b, j0 + j);
+  }
+}
+
 template <int NT, int NW, typename W>
 inline void DotRows(const LinearBlock& b, int64_t j0) {
   V8 lanes[NT * NW];
-  for (V8& l : lanes) l = Zero();
+#pragma GCC unroll 16
+  for (int i = 0; i < NT * NW; ++i) lanes[i] = Zero();
   AccumulateDots<NT, NW>(b.x, b.ldx, static_cast<const W*>(b.w) + j0 * b.ldw, b.ldw, b.k, lanes);
-  for (int j = 0; j < NW; ++j) {
-    const float bias = BiasAt(b, j0 + j);
-    for (int i = 0; i < NT; ++i) b.out[i * b.ldo + j0 + j] = ReduceAdd(lanes[j * NT + i]) + bias;
-  }
+  Finish<NT, NW>(b, 0, j0, lanes);
 }
 
 template <int NT, int NW, typename W>
@@ -72,83 +88,89 @@ inline void DotPath(const LinearBlock& b) {
   for (; j < b.n; ++j) DotRows<NT, 1, W>(b, j);
 }
 
-// Rows [j0, j0 + rows) of w, columns [k0, k0 + k), as float rows kLinearTileK apart.
-template <typename W>
-inline void PackRows(const LinearBlock& b, int64_t j0, int64_t rows, int64_t k0, int64_t k, float* packed) {
-  for (int64_t j = 0; j < rows; ++j) {
-    const W* row = static_cast<const W*>(b.w) + (j0 + j) * b.ldw + k0;
-    float* to = packed + j * kLinearTileK;
+// `rows` rows of `k` elements as float rows kLinearTileK apart.
+template <typename T>
+inline void PackRows(const T* from, int64_t ld, int64_t rows, int64_t k, float* to) {
+  for (int64_t j = 0; j < rows; ++j, from += ld, to += kLinearTileK) {
     int64_t p = 0;
-    for (; p + kLanes <= k; p += kLanes) Store(to + p, Load(row + p));
-    if (p < k) Store(to + p, LoadN(row + p, k - p));
+    for (; p + kLanes <= k; p += kLanes) Store(to + p, Load(from + p));
+    if (p < k) Store(to + p, LoadN(from + p, k - p));
   }
 }
 
-// One tile of at most 3 x-rows against `rows` packed weight rows. Lanes of output (i, j) are at
-// lanes + (j * kLinearTileT + i) * 8.
-template <int NT, int NW>
-FULGER_INLINE void TileStep(const float* x, int64_t ldx, const float* packed, int64_t k, bool first,
-                            float* lanes) {
+// One piece of k for a block of outputs: rows of x packed, rows of w packed or in place.
+template <typename W>
+struct Piece {
+  const LinearBlock& b;
+  int64_t i0;  // of the first x row
+  const float* x;
+  const W* w;
+  int64_t ldw;
+  int64_t k;
+  bool first;
+  bool last;
+};
+
+// Outputs (i .. i + NT, j .. j + NW): continues their lanes, or finishes them. `lanes` walks through `work`
+// in the order of the calls, which is the same for every piece of k: a stream that the prefetcher follows.
+template <int NT, int NW, typename W>
+inline void TileStep(const Piece<W>& piece, int64_t i, int64_t j, int64_t j_out, float*& lanes) {
   V8 acc[NT * NW];
 #pragma GCC unroll 16
-  for (int j = 0; j < NW; ++j) {
+  for (int a = 0; a < NT * NW; ++a) acc[a] = piece.first ? Zero() : Load(lanes + a * kLanes);
+  AccumulateDots<NT, NW>(piece.x + i * kLinearTileK, kLinearTileK, piece.w + j * piece.ldw, piece.ldw,
+                         piece.k, acc);
+  if (piece.last) {
+    Finish<NT, NW>(piece.b, piece.i0 + i, j_out, acc);
+  } else {
 #pragma GCC unroll 16
-    for (int i = 0; i < NT; ++i) {
-      acc[j * NT + i] = first ? Zero() : Load(lanes + (j * kLinearTileT + i) * kLanes);
-    }
+    for (int a = 0; a < NT * NW; ++a) Store(lanes + a * kLanes, acc[a]);
   }
-  AccumulateDots<NT, NW>(x, ldx, packed, kLinearTileK, k, acc);
-#pragma GCC unroll 16
-  for (int j = 0; j < NW; ++j) {
-#pragma GCC unroll 16
-    for (int i = 0; i < NT; ++i) Store(lanes + (j * kLinearTileT + i) * kLanes, acc[j * NT + i]);
-  }
+  lanes += NT * NW * kLanes;
 }
 
-template <int NT>
-inline void TileRows(const float* x, int64_t ldx, const float* packed, int64_t rows, int64_t k, bool first,
-                     float* lanes) {
+template <int NT, typename W>
+inline void TileRows(const Piece<W>& piece, int64_t i, int64_t rows, int64_t j_out, float*& lanes) {
   int64_t j = 0;
-  for (; j + 4 <= rows; j += 4) {
-    TileStep<NT, 4>(x, ldx, packed + j * kLinearTileK, k, first, lanes + j * kLinearTileT * kLanes);
-  }
-  for (; j < rows; ++j) {
-    TileStep<NT, 1>(x, ldx, packed + j * kLinearTileK, k, first, lanes + j * kLinearTileT * kLanes);
-  }
+  for (; j + 4 <= rows; j += 4) TileStep<NT, 4>(piece, i, j, j_out + j, lanes);
+  for (; j < rows; ++j) TileStep<NT, 1>(piece, i, j, j_out + j, lanes);
 }
 
+// All t packed x rows against `rows` weight rows. t is cut into threes and twos as far as possible: a lone
+// row leaves the multipliers waiting.
 template <typename W>
-inline void TilePiece(const LinearBlock& b, int64_t i0, int64_t t, int64_t j0, int64_t n, int64_t k0,
-                      int64_t k, float* packed, float* lanes) {
-  for (int64_t j = 0; j < n; j += 8) {
-    const int64_t rows = MinOf(8, n - j);
-    PackRows<W>(b, j0 + j, rows, k0, k, packed);
-    float* row_lanes = lanes + j * kLinearTileT * kLanes;
-    int64_t i = 0;
-    for (; i + 3 <= t; i += 3) {
-      TileRows<3>(b.x + (i0 + i) * b.ldx + k0, b.ldx, packed, rows, k, k0 == 0, row_lanes + i * kLanes);
-    }
-    for (; i < t; ++i) {
-      TileRows<1>(b.x + (i0 + i) * b.ldx + k0, b.ldx, packed, rows, k, k0 == 0, row_lanes + i * kLanes);
-    }
-  }
+inline void TileBlock(const Piece<W>& piece, int64_t t, int64_t rows, int64_t j_out, float*& lanes) {
+  int64_t i = 0;
+  for (; t - i > 4 || t - i == 3; i += 3) TileRows<3>(piece, i, rows, j_out, lanes);
+  for (; t - i >= 2; i += 2) TileRows<2>(piece, i, rows, j_out, lanes);
+  if (i < t) TileRows<1>(piece, i, rows, j_out, lanes);
 }
 
 template <typename W>
 inline void TilePath(const LinearBlock& b) {
-  float* packed = b.work;
-  float* lanes = b.work + 8 * kLinearTileK;
+  float* packed_w = b.work;
+  float* packed_x = packed_w + kLinearPackW;
+  float* lanes = packed_x + kLinearTileT * kLinearTileK;
   for (int64_t i0 = 0; i0 < b.t; i0 += kLinearTileT) {
     const int64_t t = MinOf(kLinearTileT, b.t - i0);
     for (int64_t j0 = 0; j0 < b.n; j0 += kLinearTileN) {
       const int64_t n = MinOf(kLinearTileN, b.n - j0);
       for (int64_t k0 = 0; k0 < b.k; k0 += kLinearTileK) {
-        TilePiece<W>(b, i0, t, j0, n, k0, MinOf(kLinearTileK, b.k - k0), packed, lanes);
-      }
-      for (int64_t j = 0; j < n; ++j) {
-        const float bias = BiasAt(b, j0 + j);
-        for (int64_t i = 0; i < t; ++i) {
-          b.out[(i0 + i) * b.ldo + j0 + j] = ReduceAdd(Load(lanes + (j * kLinearTileT + i) * kLanes)) + bias;
+        const int64_t k = MinOf(kLinearTileK, b.k - k0);
+        const bool first = k0 == 0;
+        const bool last = k0 + k == b.k;
+        PackRows(b.x + i0 * b.ldx + k0, b.ldx, t, k, packed_x);
+        float* cursor = lanes;
+        for (int64_t j = 0; j < n; j += 8) {
+          const int64_t rows = MinOf(8, n - j);
+          const W* w = static_cast<const W*>(b.w) + (j0 + j) * b.ldw + k0;
+          if (t <= kLinearDirectT) {
+            TileBlock<W>({b, i0, packed_x, w, b.ldw, k, first, last}, t, rows, j0 + j, cursor);
+          } else {
+            PackRows(w, b.ldw, rows, k, packed_w);
+            TileBlock<float>({b, i0, packed_x, packed_w, kLinearTileK, k, first, last}, t, rows, j0 + j,
+                             cursor);
+          }
         }
       }
     }

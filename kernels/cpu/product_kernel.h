@@ -50,17 +50,23 @@ FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, in
 template <int MR, typename B>
 inline void ProductRows(const ProductBlock& g, int64_t i0) {
   int64_t j = 0;
+  if constexpr (MR <= 3) {  // few rows: more columns keep the multipliers busy
+    for (; j + 4 * kLanes <= g.n; j += 4 * kLanes) ProductTile<MR, 4, false, B>(g, i0, j, kLanes);
+  }
   for (; j + 2 * kLanes <= g.n; j += 2 * kLanes) ProductTile<MR, 2, false, B>(g, i0, j, kLanes);
   for (; j + kLanes <= g.n; j += kLanes) ProductTile<MR, 1, false, B>(g, i0, j, kLanes);
   if (j < g.n) ProductTile<MR, 1, true, B>(g, i0, j, g.n - j);
 }
 
+// Six rows at a time; a rest is cut so that no tile is left with one or two rows where it can be helped.
 template <typename B>
 inline void ProductOf(const ProductBlock& g) {
   int64_t i = 0;
-  for (; i + 6 <= g.m; i += 6) ProductRows<6, B>(g, i);
-  for (; i + 2 <= g.m; i += 2) ProductRows<2, B>(g, i);
-  if (i < g.m) ProductRows<1, B>(g, i);
+  for (; g.m - i >= 9 || g.m - i == 6; i += 6) ProductRows<6, B>(g, i);
+  for (; g.m - i >= 4; i += 4) ProductRows<4, B>(g, i);
+  if (g.m - i == 3) ProductRows<3, B>(g, i);
+  if (g.m - i == 2) ProductRows<2, B>(g, i);
+  if (g.m - i == 1) ProductRows<1, B>(g, i);
 }
 
 inline void Product(const ProductBlock& g) { g.b_bf16 ? ProductOf<uint16_t>(g) : ProductOf<float>(g); }

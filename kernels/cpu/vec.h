@@ -65,6 +65,18 @@ FULGER_INLINE float ReduceAdd(V8 v) {
   return _mm_cvtss_f32(s);
 }
 
+// ReduceAdd of four vectors, each in the same order, side by side.
+FULGER_INLINE void ReduceAdd4(V8 a, V8 b, V8 c, V8 d, float* out) {
+  const __m128 sa = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  const __m128 sb = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+  const __m128 sc = _mm_add_ps(_mm256_castps256_ps128(c), _mm256_extractf128_ps(c, 1));
+  const __m128 sd = _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1));
+  // 0+2 of a and b, then 1+3 of a and b
+  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(sa, sb), _mm_unpackhi_ps(sa, sb));
+  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(sc, sd), _mm_unpackhi_ps(sc, sd));
+  _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+}
+
 #else
 
 typedef float F4 __attribute__((vector_size(16)));
@@ -119,6 +131,12 @@ FULGER_INLINE V8 Pow2(V8 n) { return {Pow2Half(n.lo), Pow2Half(n.hi)}; }
 FULGER_INLINE float ReduceAdd(V8 v) {
   const F4 s = v.lo + v.hi;
   return (s[0] + s[2]) + (s[1] + s[3]);
+}
+FULGER_INLINE void ReduceAdd4(V8 a, V8 b, V8 c, V8 d, float* out) {
+  out[0] = ReduceAdd(a);
+  out[1] = ReduceAdd(b);
+  out[2] = ReduceAdd(c);
+  out[3] = ReduceAdd(d);
 }
 
 #endif
