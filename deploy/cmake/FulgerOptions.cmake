@@ -42,7 +42,4 @@ if(FULGER_CCACHE)
     endif()
   endforeach()
 endif()
-find_program(FULGER_MOLD mold)
-if(FULGER_MOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_link_options(-fuse-ld=mold)
-endif()
+# No mold: Debian 12's version lays out some binaries so that they do not start (GNU_RELRO off its page).

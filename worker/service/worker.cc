@@ -105,7 +105,9 @@ class Worker {
   void Follow(const std::string& address) {
     const absl::Status status =
         FollowPeer(address, rank_, kFollowDeadline, [this](const v1::PeerMessage& m) { OnPeerMessage(m); });
-    executor_->Abort(status);
+    // A leader that hangs up either stops cleanly or is dead, and the coordinator knows which and says so; a leader that
+    // was never reached is news to everybody.
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) executor_->Abort(status);
   }
 
   void OnPeerMessage(const v1::PeerMessage& message) {
