@@ -105,8 +105,8 @@ class Worker {
   void Follow(const std::string& address) {
     const absl::Status status =
         FollowPeer(address, rank_, kFollowDeadline, [this](const v1::PeerMessage& m) { OnPeerMessage(m); });
-    // A leader that hangs up either stops cleanly or is dead, and the coordinator knows which and says so; a leader that
-    // was never reached is news to everybody.
+    // A leader that hangs up either stops cleanly or is dead, and the coordinator knows which and says so; a
+    // leader that was never reached is news to everybody.
     if (status.code() == absl::StatusCode::kDeadlineExceeded) executor_->Abort(status);
   }
 
