@@ -28,6 +28,9 @@ class CommSuite : public testing::TestWithParam<int> {
  protected:
   // Long enough for a loaded machine: only a bug reaches it.
   static constexpr FabricOptions kPatient{.deadline = std::chrono::milliseconds(30000)};
+  // For a failure that one rank reports at once while the others only wait for the end.
+  static constexpr FabricOptions kBrief{.deadline = std::chrono::milliseconds(2000)};
+  // For deadlines that are to pass.
   static constexpr FabricOptions kHasty{.deadline = std::chrono::milliseconds(150)};
   void Run(const FabricOptions& options, const RankBody& body) { RunRanks(GetParam(), options, body); }
 };

@@ -346,7 +346,7 @@ TEST_P(CommSuite, ReadySeesAMessageWithoutTakingIt) {
 }
 
 TEST_P(CommSuite, AnotherSizeThanSentIsInternal) {
-  Run(kHasty, [](Fabric& fabric, Stream& stream) {
+  Run(kBrief, [](Fabric& fabric, Stream& stream) {
     const int from = fabric.size() > 1 ? 1 : 0;
     if (fabric.rank() != from && fabric.rank() != 0) return;
     ASSERT_OK_AND_ASSIGN(auto link, fabric.Connect(from, 0, "hidden states"));

@@ -16,7 +16,8 @@
 namespace fulger {
 namespace {
 
-constexpr size_t kSmallBytes = size_t{64} << 10;
+// Small: what one rank would receive from all others together is at most this.
+constexpr size_t kSmallBytes = size_t{128} << 10;
 // A larger all-reduce goes in rounds of this many floats: bounds the memory for what is received.
 constexpr size_t kRoundFloats = size_t{8} << 20;
 
@@ -40,7 +41,7 @@ class MpiCollective final : public Collective {
     RETURN_IF_ERROR(Begin(where, stream));
     float* values = data.mut_data<float>();
     const size_t count = static_cast<size_t>(data.elements());
-    if (count * sizeof(float) <= kSmallBytes) return ReduceSmall(where, values, count);
+    if (Small(count * sizeof(float))) return ReduceSmall(where, values, count);
     for (size_t begin = 0; begin < count; begin += kRoundFloats) {
       RETURN_IF_ERROR(ReduceSlices(where, values + begin, std::min(kRoundFloats, count - begin)));
     }
@@ -69,7 +70,7 @@ class MpiCollective final : public Collective {
     RETURN_IF_ERROR(Begin(where, stream));
     char* bytes = static_cast<char*>(data.mut_raw());
     const size_t count = static_cast<size_t>(data.bytes());
-    if (count <= kSmallBytes || size() == 2) return BroadcastSmall(where, bytes, count, root);
+    if (Small(count) || size() == 2) return BroadcastSmall(where, bytes, count, root);
     return BroadcastSlices(where, bytes, count, root);
   }
 
@@ -90,6 +91,8 @@ class MpiCollective final : public Collective {
     return stream.Synchronize();
   }
   absl::Status Finish(const Where& where) { return exchange_.Finish(where, state_->options().deadline); }
+
+  bool Small(size_t bytes) const { return bytes * (ranks_.size() - 1) <= kSmallBytes; }
 
   // Kind and sequence number: ranks that call different operations never match, and the deadline says so.
   int NextTag(Kind kind) { return state_->TagOf(++sequence_ * kKinds + kind); }
