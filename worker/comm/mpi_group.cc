@@ -30,6 +30,10 @@ class MpiCollective final : public Collective {
         index_(index),
         name_(std::move(name)),
         exchange_(*state_, comm, ranks_) {}
+  ~MpiCollective() override {
+    // MPI may still write here: the memory must outlive us.
+    if (state_->failure().failed()) static_cast<void>(scratch_.release());
+  }
 
   int rank() const override { return index_; }
   int size() const override { return static_cast<int>(ranks_.size()); }
@@ -105,7 +109,12 @@ class MpiCollective final : public Collective {
   }
 
   // Received values, one run of `count` per rank; our own run is unused. Grows to the largest size used.
-  float* Scratch(size_t count, int peer) { return scratch_.data() + count * static_cast<size_t>(peer); }
+  float* Scratch(size_t count, int peer) { return scratch_.get() + count * static_cast<size_t>(peer); }
+  void Reserve(size_t count) {
+    if (count <= scratch_count_) return;
+    scratch_ = std::make_unique_for_overwrite<float[]>(count);
+    scratch_count_ = count;
+  }
 
   void Sum(float* own, size_t count, size_t stride) {
     std::vector<const float*> inputs;
@@ -115,7 +124,7 @@ class MpiCollective final : public Collective {
   }
 
   absl::Status ReduceSmall(const Where& where, float* values, size_t count) {
-    scratch_.resize(std::max(scratch_.size(), count * ranks_.size()));
+    Reserve(count * ranks_.size());
     const int tag = NextTag(kReduce);
     const size_t bytes = count * sizeof(float);
     for (const int peer : Peers()) {
@@ -131,7 +140,7 @@ class MpiCollective final : public Collective {
   absl::Status ReduceSlices(const Where& where, float* values, size_t count) {
     const Slices slices(count, ranks_.size());
     const size_t most = slices.most();
-    scratch_.resize(std::max(scratch_.size(), most * ranks_.size()));
+    Reserve(most * ranks_.size());
     int tag = NextTag(kReduce);
     const size_t own_bytes = slices.count(index_) * sizeof(float);
     for (const int peer : Peers()) {
@@ -206,7 +215,8 @@ class MpiCollective final : public Collective {
   const std::string name_;
   MpiExchange exchange_;
   uint64_t sequence_ = 0;
-  std::vector<float> scratch_;
+  std::unique_ptr<float[]> scratch_;
+  size_t scratch_count_ = 0;
 };
 
 }  // namespace
