@@ -59,7 +59,8 @@ class FakeFrontend final : public Frontend {
       run = script;
       *submission = {std::move(input), std::move(handlers)};
     }
-    submission->handlers.on_prompt({.prompt_tokens = 5, .image_tokens = 1});
+    if (submission->handlers.on_prompt)
+      submission->handlers.on_prompt({.prompt_tokens = 5, .image_tokens = 1});
     {
       std::lock_guard lock(mu_);
       submissions_.push_back(submission);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "coordinator/api/api_key.h"
 #include "coordinator/api/openai_answer.h"
 #include "coordinator/api/openai_generation.h"
 #include "coordinator/api/openai_request.h"
@@ -20,15 +21,6 @@ std::string NewId(const char* prefix) {
   thread_local std::mt19937_64 random{std::random_device{}() ^
                                       (static_cast<uint64_t>(std::random_device{}()) << 32)};
   return fmt::format("{}{:016x}{:016x}", prefix, random(), random());
-}
-
-// Takes as long for a wrong key as for a right one.
-bool SameKey(std::string_view given, std::string_view key) {
-  unsigned char difference = given.size() == key.size() ? 0 : 1;
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned char>(given[i] ^ key[key.empty() ? 0 : i % key.size()]);
-  }
-  return difference == 0;
 }
 
 // The client's own id when it can go into a header as it is.
@@ -47,17 +39,6 @@ HttpResponse Json(std::string body, HttpHeaders headers = {}) {
 }
 
 }  // namespace
-
-absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout) {
-  if (!stats.ready) {
-    return Unavailable("not ready: {}",
-                       stats.down_reason.empty() ? "the model is loading" : stats.down_reason);
-  }
-  if (stats.running > 0 && stats.seconds_since_step > Seconds(stall_timeout)) {
-    return Unavailable("not ready: no step has finished for {:.0f} s", stats.seconds_since_step);
-  }
-  return absl::OkStatus();
-}
 
 OpenAiApi::OpenAiApi(OpenAiOptions options, Frontend* frontend, MetricRegistry* registry,
                      ServerMetrics* metrics)
@@ -104,17 +85,7 @@ void OpenAiApi::Register(Router* router) {
 }
 
 absl::Status OpenAiApi::Admit(const HttpRequest& request, bool needs_engine) const {
-  if (!options_.api_keys.empty()) {
-    constexpr std::string_view kBearer = "Bearer ";
-    std::string_view given = request.Header("Authorization");
-    if (given.starts_with(kBearer)) given.remove_prefix(kBearer.size());
-    bool known = false;
-    for (const std::string& key : options_.api_keys) known = SameKey(given, key) || known;
-    if (!known) {
-      return MakeStatus(absl::StatusCode::kUnauthenticated,
-                        "expected an API key in the header \"Authorization: Bearer ...\"");
-    }
-  }
+  RETURN_IF_ERROR(CheckApiKey(options_.api_keys, request.Header("Authorization")));
   return needs_engine ? CheckReady(frontend_->Stats(), options_.stall_timeout) : absl::OkStatus();
 }
 

@@ -33,9 +33,6 @@ struct OpenAiOptions {
   Duration stall_timeout = std::chrono::seconds(60);
 };
 
-// OK while the server can generate; else UNAVAILABLE says why. What /health/ready answers.
-absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout);
-
 class OpenAiApi {
  public:
   OpenAiApi(OpenAiOptions options, Frontend* frontend, MetricRegistry* registry, ServerMetrics* metrics);

@@ -22,6 +22,8 @@
 namespace fulger {
 namespace {
 
+constexpr int32_t kMaxLogprobs = 20;
+
 uint64_t DrawSeed() {
   thread_local std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
@@ -68,6 +70,38 @@ absl::StatusOr<std::vector<int32_t>> EndIds(const ModelConfig& config, const Tok
         "one, and the tokenizer has no <end_of_sentence>");
   }
   return std::vector<int32_t>(ids.begin(), ids.end());
+}
+
+// Edges that read text cannot send these, but floats on the wire can be anything.
+absl::Status CheckRanges(const v1::SamplingParams& s) {
+  const struct {
+    const char* field;
+    float value, low, high;
+  } ranges[] = {
+      {"temperature", s.temperature(), 0, 100},
+      {"top_p", s.top_p(), 0, 1},
+      {"min_p", s.min_p(), 0, 1},
+      {"repetition_penalty", s.repetition_penalty(), 0, 100},
+      {"presence_penalty", s.presence_penalty(), -2, 2},
+      {"frequency_penalty", s.frequency_penalty(), -2, 2},
+  };
+  for (const auto& r : ranges) {
+    if (!(r.value >= r.low && r.value <= r.high)) {
+      return FieldError(r.field, "expected a number from {} to {}, found {}", r.low, r.high, r.value);
+    }
+  }
+  for (const auto& [id, bias] : s.logit_bias()) {
+    if (!(bias >= -100 && bias <= 100)) {
+      return FieldError("logit_bias", "token {}: expected a number from -100 to 100, found {}", id, bias);
+    }
+  }
+  if (s.top_k() < 0) return FieldError("top_k", "expected 0 or more, found {}", s.top_k());
+  if (s.min_tokens() < 0) return FieldError("min_tokens", "expected 0 or more, found {}", s.min_tokens());
+  if (s.max_tokens() < 0) return FieldError("max_tokens", "expected 0 or more, found {}", s.max_tokens());
+  if (s.logprobs() < -1 || s.logprobs() > kMaxLogprobs) {
+    return FieldError("logprobs", "expected -1 to {}, found {}", kMaxLogprobs, s.logprobs());
+  }
+  return absl::OkStatus();
 }
 
 struct Parts {
@@ -140,9 +174,7 @@ absl::Status TextFrontend::FitIntoContext(const EncodedPrompt& prompt, v1::Sampl
 
 absl::Status TextFrontend::CompleteSampling(const GenerateInput& input, const EncodedPrompt& prompt,
                                             v1::SamplingParams* sampling) const {
-  if (sampling->max_tokens() < 0) {
-    return FieldError("max_tokens", "expected more than 0, found {}", sampling->max_tokens());
-  }
+  RETURN_IF_ERROR(CheckRanges(*sampling));
   const int64_t vocab = parts_.card.vocab;
   for (const auto* ids : {&sampling->stop_ids(), &sampling->allowed_ids()}) {
     for (const int32_t id : *ids) {
@@ -156,6 +188,9 @@ absl::Status TextFrontend::CompleteSampling(const GenerateInput& input, const En
       return FieldError("logit_bias", "token ids are from 0 to {}, found {}", vocab - 1, id);
     }
   }
+  // Absent on the wire means off.
+  if (sampling->top_p() == 0) sampling->set_top_p(1);
+  if (sampling->repetition_penalty() == 0) sampling->set_repetition_penalty(1);
   RETURN_IF_ERROR(FitIntoContext(prompt, sampling));
   if (sampling->min_tokens() > sampling->max_tokens()) {
     return FieldError("min_tokens", "{} is more than max_tokens, {}", sampling->min_tokens(),

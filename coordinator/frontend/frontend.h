@@ -30,7 +30,7 @@ struct PromptToolCall {
   std::string arguments;  // JSON
 };
 struct PromptMessage {
-  std::string role;  // system | user | assistant | tool
+  std::string role;  // system | user | assistant | tool (or function)
   std::vector<PromptPart> parts;
   std::string name;                        // of the tool whose result this is
   std::vector<PromptToolCall> tool_calls;  // of an assistant
@@ -121,6 +121,9 @@ struct FrontendOptions {
   ServerMetrics* metrics = nullptr;                // may be null; outlives the frontend
   const Clock* clock = nullptr;                    // null: the steady clock
 };
+// OK while the server can generate; else UNAVAILABLE says why: no replica, or requests run and no step has
+// finished for `stall_timeout`.
+absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout);
 // Sets the gauges that show the engine's state.
 void ExportStats(const EngineStats& stats, ServerMetrics* metrics);
 

@@ -34,6 +34,11 @@ absl::Status PromptEncoder::EncodeMessages(const GenerateInput& input, EncodedPr
   std::vector<ChatMessage> messages;
   messages.reserve(input.messages.size());
   for (size_t m = 0; m < input.messages.size(); ++m) {
+    const std::string& role = input.messages[m].role;
+    if (role != "system" && role != "user" && role != "assistant" && role != "tool" && role != "function") {
+      return FieldError(fmt::format("messages[{}].role", m),
+                        "expected system, user, assistant or tool, found \"{}\"", role);
+    }
     for (const PromptPart& part : input.messages[m].parts) {
       if (part.kind != PromptPart::Kind::kImage) continue;
       if (!options_.vision)

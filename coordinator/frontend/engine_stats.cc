@@ -12,4 +12,15 @@ void ExportStats(const EngineStats& stats, ServerMetrics* metrics) {
   metrics->preemptions.RaiseTo(static_cast<double>(stats.preemptions));
 }
 
+absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout) {
+  if (!stats.ready) {
+    return Unavailable("not ready: {}",
+                       stats.down_reason.empty() ? "the model is loading" : stats.down_reason);
+  }
+  if (stats.running > 0 && stats.seconds_since_step > Seconds(stall_timeout)) {
+    return Unavailable("not ready: no step has finished for {:.0f} s", stats.seconds_since_step);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace fulger

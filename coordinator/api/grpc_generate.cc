@@ -1,0 +1,196 @@
+#include "coordinator/api/grpc_generate.h"
+
+#include <random>
+#include <utility>
+
+#include "base/log.h"
+#include "coordinator/api/openai_answer.h"
+#include "monitoring/metrics/server_metrics.h"
+
+namespace fulger {
+namespace {
+
+std::string IdOf(const v1::GenerateRequest& request) {
+  if (!request.request_id().empty()) return request.request_id();
+  thread_local std::mt19937_64 random{std::random_device{}() ^
+                                      (static_cast<uint64_t>(std::random_device{}()) << 32)};
+  return fmt::format("grpc-{:016x}{:016x}", random(), random());
+}
+
+GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id, TimePoint arrival) {
+  GenerateInput input;
+  input.id = id;
+  input.arrival = arrival;
+  for (const v1::ChatMessage& message : request.chat().messages()) {
+    PromptMessage& out = input.messages.emplace_back();
+    out.role = message.role();
+    out.name = message.name();
+    for (const v1::ContentPart& part : message.content()) {
+      const bool image = part.has_image();
+      out.parts.push_back({.kind = image ? PromptPart::Kind::kImage : PromptPart::Kind::kText,
+                           .text = part.text(),
+                           .image = part.image()});
+    }
+  }
+  input.tools.assign(request.chat().tools().begin(), request.chat().tools().end());
+  if (request.has_text()) input.text = request.text();
+  if (request.has_tokens()) input.ids.emplace(request.tokens().ids().begin(), request.tokens().ids().end());
+  input.sampling = request.sampling();
+  if (!request.has_sampling()) input.sampling.set_logprobs(-1);
+  if (request.has_seed()) input.seed = request.sampling().seed();
+  input.ignore_eos = request.ignore_eos();
+  input.stop.assign(request.stop().begin(), request.stop().end());
+  return input;
+}
+
+}  // namespace
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Message(status));
+}
+
+GenerateCall::GenerateCall(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
+                           Frontend* frontend, ServerMetrics* metrics, size_t max_unsent)
+    : context_(context),
+      request_(request),
+      frontend_(frontend),
+      metrics_(metrics),
+      max_unsent_(max_unsent),
+      logprobs_(request->has_sampling() && request->sampling().logprobs() >= 0),
+      id_(IdOf(*request)) {}
+
+void GenerateCall::Run(ThreadPool* pool, TimePoint arrival) {
+  {
+    std::lock_guard lock(mu_);
+    submitting_ = true;
+  }
+  if (pool->TryRun([self = shared_from_this(), arrival] { self->Submit(arrival); })) return;
+  {
+    std::lock_guard lock(mu_);
+    submitting_ = false;
+  }
+  Refuse(ResourceExhausted("too many requests at once: try again later"));
+}
+
+void GenerateCall::Refuse(const absl::Status& status) {
+  metrics_->Rejected(RejectReason(status));
+  std::lock_guard lock(mu_);
+  if (!end_) end_ = ToGrpc(status);
+  Advance();
+}
+
+void GenerateCall::Submit(TimePoint arrival) {
+  const auto self = shared_from_this();
+  bool gone = false;
+  {
+    std::lock_guard lock(mu_);
+    gone = cancelled_;
+  }
+  const absl::Status status =
+      gone ? Cancelled("the client left")
+           : frontend_->Generate(ToInput(*request_, id_, arrival),
+                                 {.on_prompt = nullptr,
+                                  .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
+                                  .on_done = [self](const TextResult& result) { self->OnResult(result); }});
+  bool cancel = false;
+  {
+    std::lock_guard lock(mu_);
+    submitting_ = false;
+    if (status.ok()) {
+      cancel = cancelled_;  // it left in the meantime
+      Advance();
+    }
+  }
+  if (!status.ok()) Refuse(status);
+  if (cancel) frontend_->Cancel(id_);
+}
+
+void GenerateCall::OnDelta(const TextDelta& delta) {
+  v1::GenerateResponse response;
+  response.set_request_id(id_);
+  response.set_text(delta.text);
+  if (delta.id >= 0) {
+    response.add_ids(delta.id);
+    if (logprobs_) {
+      v1::TokenLogprob* own = response.add_logprobs();
+      own->set_id(delta.id);
+      own->set_logprob(delta.logprob);
+    }
+  }
+  for (const auto& [id, logprob] : delta.top) {
+    v1::TokenLogprob* top = response.add_logprobs();
+    top->set_id(id);
+    top->set_logprob(logprob);
+  }
+  std::lock_guard lock(mu_);
+  if (finished_ || cancelled_) return;
+  if (unsent_.size() >= max_unsent_) {
+    LogInfo("{}: client is more than {} tokens behind: cut off", id_, max_unsent_);
+    cancelled_ = true;
+    unsent_.clear();
+    context_->TryCancel();  // OnCancel follows
+    return;
+  }
+  unsent_.push_back(std::move(response));
+  Advance();
+}
+
+void GenerateCall::OnResult(const TextResult& result) {
+  std::lock_guard lock(mu_);
+  if (end_) return;
+  if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
+    end_ = ToGrpc(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
+  } else {
+    v1::GenerateResponse response;
+    response.set_request_id(id_);
+    response.set_finish_reason(result.finish_reason);
+    v1::Usage* usage = response.mutable_usage();
+    usage->set_prompt_tokens(static_cast<int32_t>(result.prompt_tokens));
+    usage->set_completion_tokens(static_cast<int32_t>(result.completion_tokens));
+    usage->set_cached_tokens(static_cast<int32_t>(result.cached_tokens));
+    usage->set_image_tokens(static_cast<int32_t>(result.image_tokens));
+    unsent_.push_back(std::move(response));
+    end_ = grpc::Status::OK;
+  }
+  Advance();
+}
+
+void GenerateCall::Advance() {
+  if (finished_ || write_in_flight_) return;
+  if (!unsent_.empty() && !cancelled_) {
+    writing_ = std::move(unsent_.front());
+    unsent_.pop_front();
+    write_in_flight_ = true;
+    StartWrite(&writing_);
+  } else if (end_ && !submitting_) {
+    finished_ = true;
+    Finish(*end_);
+  }
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  std::lock_guard lock(mu_);
+  write_in_flight_ = false;
+  if (!ok) {  // OnCancel comes as well, perhaps later
+    cancelled_ = true;
+    if (!end_ || end_->ok()) end_ = grpc::Status(grpc::StatusCode::CANCELLED, "the client left");
+  }
+  Advance();
+}
+
+void GenerateCall::OnCancel() {
+  bool running = false;
+  {
+    std::lock_guard lock(mu_);
+    cancelled_ = true;
+    running = !end_ || !end_->ok();
+    if (!end_) end_ = grpc::Status(grpc::StatusCode::CANCELLED, "the client left");
+    Advance();
+  }
+  if (running) frontend_->Cancel(id_);
+}
+
+void GenerateCall::OnDone() { self_.reset(); }
+
+}  // namespace fulger

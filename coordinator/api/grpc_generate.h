@@ -1,0 +1,67 @@
+// One Generate call of the gRPC service. Internal to it.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "coordinator/frontend/frontend.h"
+#include "fulger/v1/generate.grpc.pb.h"
+
+namespace fulger {
+
+class ServerMetrics;
+
+grpc::Status ToGrpc(const absl::Status& status);
+
+// Lives until gRPC is done with the call (OnDone) and the engine with the request. One write is in flight at
+// a time; the mutex guards everything that both sides touch.
+class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                           public std::enable_shared_from_this<GenerateCall> {
+ public:
+  GenerateCall(grpc::CallbackServerContext* context, const v1::GenerateRequest* request, Frontend* frontend,
+               ServerMetrics* metrics, size_t max_unsent);
+
+  // Submits on the pool. A refusal ends the call.
+  void Run(ThreadPool* pool, TimePoint arrival);
+  void Refuse(const absl::Status& status);
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+  // gRPC owns a reference to the reactor until OnDone.
+  void KeepUntilDone() { self_ = shared_from_this(); }
+
+ private:
+  void Submit(TimePoint arrival);
+  void OnDelta(const TextDelta& delta);
+  void OnResult(const TextResult& result);
+  // With mu_ held: the next write, or the end.
+  void Advance();
+
+  grpc::CallbackServerContext* const context_;
+  const v1::GenerateRequest* const request_;  // valid until Finish
+  Frontend* const frontend_;
+  ServerMetrics* const metrics_;
+  const size_t max_unsent_;
+  const bool logprobs_;
+  const std::string id_;
+  std::shared_ptr<GenerateCall> self_;
+
+  std::mutex mu_;
+  std::deque<v1::GenerateResponse> unsent_;
+  v1::GenerateResponse writing_;
+  std::optional<grpc::Status> end_;
+  bool submitting_ = false;  // the pool reads the request: no Finish yet
+  bool write_in_flight_ = false, cancelled_ = false, finished_ = false;
+};
+
+}  // namespace fulger
