@@ -17,6 +17,12 @@ test: deps
 check: test
 	@deploy/ci/check.sh
 
+demo:
+	@deploy/demo/demo.sh
+
+serve:
+	@deploy/demo/demo.sh --stay
+
 format:
 	@git ls-files '*.h' '*.cc' | xargs clang-format -i
 

@@ -83,6 +83,9 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
   if (pid == 0) {
     // Only async-signal-safe calls from here on.
     ::setpgid(0, 0);
+    sigset_t none;  // ours is inherited, and a server blocks SIGTERM in order to wait for it
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) ::_exit(1);
     const int null = ::open("/dev/null", O_RDONLY);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,6 +96,16 @@ TEST(ChildProcess, StopEndsTheWholeGroup) {
   EXPECT_THAT(how.get_future().get(), HasSubstr("was killed by signal 9"));
   EXPECT_EQ(::read(fd, text, sizeof(text)), 0) << "end of file: no process of the group is left";
   ::close(fd);
+}
+
+TEST(ChildProcess, HearsSignalsThatWeBlock) {
+  sigset_t term, before;
+  ::sigemptyset(&term);
+  ::sigaddset(&term, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &term, &before);
+  const std::string how = HowItEnds(Shell("kill -TERM $$; exit 5"));
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  EXPECT_THAT(how, HasSubstr("was killed by signal 15"));
 }
 
 TEST(ChildProcess, StopWaitsForAnOrderlyEnd) {

@@ -47,7 +47,6 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const Plan& p
 
 LocalCluster::~LocalCluster() {
   Stop("stopping");
-  server_.reset();
   if (!socket_folder_.empty()) {
     std::error_code ignored;
     std::filesystem::remove_all(socket_folder_, ignored);
@@ -56,7 +55,7 @@ LocalCluster::~LocalCluster() {
 
 absl::Status LocalCluster::Launch() {
   if (options_.wait_for_workers) {
-    LogInfo("waiting for {} workers to dial {}", options_.launch.ranks, server_->address());
+    LogInfo("waiting for {} workers to dial {}", options_.launch.ranks, control_address());
     return absl::OkStatus();
   }
   const LaunchCommand command = MakeLaunchCommand(options_.launch, ::geteuid() == 0,
@@ -190,6 +189,7 @@ void LocalCluster::Stop(const std::string& reason) {
   if (watchdog_.joinable()) watchdog_.join();
   if (workers_ != nullptr) workers_->Stop(kStopGraceSeconds);
   workers_.reset();
+  server_.reset();
 }
 
 }  // namespace fulger

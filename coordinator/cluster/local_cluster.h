@@ -34,13 +34,14 @@ class LocalCluster {
   ~LocalCluster();
 
   Replica& replica() { return *replica_; }
-  const std::string& control_address() const { return server_->address(); }
+  const std::string& control_address() const { return options_.launch.control_address; }
   // Starts the workers (or begins to wait for them) and the watchdog. Call after replica().SetEvents.
   absl::Status Start();
   // Not OK once the replica failed too often in a row to be started again.
   absl::Status health() const;
   // Blocks until the replica serves, gave up or `timeout` passed.
   absl::Status WaitUntilServing(Duration timeout);
+  // Ends workers, watchdog and listener: no event follows. Idempotent, one thread.
   void Stop(const std::string& reason);
 
  private:

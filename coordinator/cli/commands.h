@@ -1,0 +1,13 @@
+// One function per subcommand: adds it to the program, with a callback that runs it and writes the exit code.
+#pragma once
+
+#include <CLI/App.hpp>
+
+namespace fulger {
+
+void AddServe(CLI::App* app, int* exit_code);
+void AddGenerate(CLI::App* app, int* exit_code);
+void AddChat(CLI::App* app, int* exit_code);
+void AddInspect(CLI::App* app, int* exit_code);
+
+}  // namespace fulger

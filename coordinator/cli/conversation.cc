@@ -1,0 +1,99 @@
+#include "coordinator/cli/conversation.h"
+
+#include <openssl/evp.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+
+namespace fulger {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr uint64_t kMaxPictureBytes = uint64_t{64} << 20;
+
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+std::string_view MediaType(std::string_view bytes) {
+  if (bytes.starts_with("\xFF\xD8\xFF")) return "image/jpeg";
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return "image/png";
+  if (bytes.starts_with("RIFF") && bytes.substr(0, 12).ends_with("WEBP")) return "image/webp";
+  if (bytes.starts_with("GIF8")) return "image/gif";
+  return {};
+}
+
+// The string at a path of keys and indices, or nothing.
+std::string StringAt(const Json& json, const char* pointer) {
+  const Json::json_pointer at(pointer);
+  return json.contains(at) && json.at(at).is_string() ? json.at(at).get<std::string>() : std::string();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PictureDataUrl(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxPictureBytes));
+  const std::string_view type = MediaType(bytes);
+  if (type.empty()) return InvalidArgument("{}: no JPEG, PNG, WebP or GIF", path);
+  std::string base64((bytes.size() + 2) / 3 * 4 + 1, '\0');
+  const int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(base64.data()),
+                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  base64.resize(static_cast<size_t>(length));
+  return fmt::format("data:{};base64,{}", type, base64);
+}
+
+void Conversation::AddUser(const std::string& text, const std::vector<std::string>& pictures) {
+  Json content = Json::array();
+  for (const std::string& url : pictures) {
+    content.push_back({{"type", "image_url"}, {"image_url", {{"url", url}}}});
+  }
+  content.push_back({{"type", "text"}, {"text", text}});
+  messages_.push_back(Dump({{"role", "user"}, {"content", content}}));
+}
+
+void Conversation::AddAssistant(const std::string& text) {
+  messages_.push_back(Dump({{"role", "assistant"}, {"content", text}}));
+}
+
+void Conversation::DropLast() {
+  if (!messages_.empty()) messages_.pop_back();
+}
+
+void Conversation::Clear() { messages_.clear(); }
+
+std::string Conversation::RequestJson(const std::string& model, int max_tokens,
+                                      std::optional<double> temperature, std::optional<uint64_t> seed) const {
+  Json request = {{"model", model}, {"stream", true}, {"messages", Json::array()}};
+  for (const std::string& message : messages_) request["messages"].push_back(Json::parse(message));
+  if (max_tokens > 0) request["max_tokens"] = max_tokens;
+  if (temperature.has_value()) request["temperature"] = *temperature;
+  if (seed.has_value()) request["seed"] = *seed;
+  return Dump(request);
+}
+
+ChatEvent ParseChatEvent(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ChatEvent event;
+  if (json.is_discarded()) {
+    event.error = fmt::format("the server sent what is no JSON: {}", text);
+    return event;
+  }
+  if (json.contains("error")) {
+    event.error = ErrorText(text);
+    return event;
+  }
+  event.text = StringAt(json, "/choices/0/delta/content");
+  event.finish_reason = StringAt(json, "/choices/0/finish_reason");
+  return event;
+}
+
+std::string ErrorText(std::string_view body) {
+  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_discarded()) {
+    if (std::string message = StringAt(json, "/error/message"); !message.empty()) return message;
+  }
+  return std::string(body);
+}
+
+}  // namespace fulger

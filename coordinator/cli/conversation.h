@@ -1,0 +1,43 @@
+// A conversation in the form of the chat API, and what comes back from it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace fulger {
+
+// "data:image/jpeg;base64,...": the type is told by the file's first bytes. INVALID_ARGUMENT if they are of
+// no picture.
+absl::StatusOr<std::string> PictureDataUrl(const std::string& path);
+
+class Conversation {
+ public:
+  // Pictures (data URLs) stand before the text.
+  void AddUser(const std::string& text, const std::vector<std::string>& pictures);
+  void AddAssistant(const std::string& text);
+  void DropLast();
+  void Clear();
+  // The body of POST /v1/chat/completions, streamed. max_tokens 0 and an absent temperature or seed are left
+  // to the server.
+  std::string RequestJson(const std::string& model, int max_tokens, std::optional<double> temperature,
+                          std::optional<uint64_t> seed) const;
+
+ private:
+  std::vector<std::string> messages_;  // JSON objects
+};
+
+// One event of the stream.
+struct ChatEvent {
+  std::string text;
+  std::string finish_reason;
+  std::string error;
+};
+ChatEvent ParseChatEvent(std::string_view json);
+// The message inside {"error": {...}}, or the text itself.
+std::string ErrorText(std::string_view body);
+
+}  // namespace fulger

@@ -1,0 +1,192 @@
+#include "coordinator/cli/deployment.h"
+
+#include <CLI/CLI.hpp>
+
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "coordinator/cli/checkpoint_facts.h"
+
+namespace fulger {
+namespace {
+
+absl::StatusOr<std::string> ChooseTransport(const DeploymentFlags& flags, int ranks) {
+  if (flags.device != "cpu") {
+    return InvalidArgument("--device {}: this build computes on the CPU only", flags.device);
+  }
+  const std::string transport = !flags.transport.empty() ? flags.transport : ranks == 1 ? "single" : "mpi";
+  if (transport == "nccl") return InvalidArgument("--transport nccl needs --device cuda");
+  if (transport == "thread") {
+    return InvalidArgument(
+        "--transport thread joins ranks of one process: tests only. CPU ranks exchange over mpi");
+  }
+  if (transport == "single" && ranks > 1) {
+    return InvalidArgument("--transport single is for one rank; this layout has {}: use mpi", ranks);
+  }
+  return transport;
+}
+
+Layout LayoutOf(const DeploymentFlags& flags) {
+  Layout layout;
+  layout.pp = flags.pp;
+  layout.tp = flags.tp;
+  layout.ep = flags.ep;
+  layout.vision = flags.vision;
+  layout.stage_layers = flags.stage_layers;
+  return layout;
+}
+
+std::string FolderName(const std::string& dir) {
+  const std::filesystem::path path = std::filesystem::absolute(dir).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+ClusterOptions MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudget& budget,
+                                  const std::string& transport, const std::string& fingerprint) {
+  ClusterOptions options;
+  ReplicaOptions& replica = options.replica;
+  replica.version = kVersion;
+  replica.model_dir = std::filesystem::absolute(flags.model_dir).string();
+  replica.fingerprint = fingerprint;
+  replica.transport = transport;
+  replica.weight_dtype = flags.weight_dtype;
+  replica.block_size = flags.block_size;
+  replica.max_step_tokens = flags.max_step_tokens;
+  replica.max_sequences = flags.max_sequences;
+  replica.cache_tokens = budget.cache_tokens;
+  replica.max_context = budget.max_context;
+  options.control_address = flags.control;
+  options.wait_for_workers = flags.wait_for_workers;
+  options.launch.worker_binary = flags.worker_binary.empty() ? DefaultWorkerBinary() : flags.worker_binary;
+  options.launch.device = flags.device;
+  options.launch.threads_per_rank = flags.threads;
+  return options;
+}
+
+EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const MemoryBudget& budget,
+                              const ModelConfig& config) {
+  EngineConfig engine;
+  engine.max_running_requests = flags.max_sequences;
+  engine.max_step_tokens = flags.max_step_tokens;
+  engine.max_context = budget.max_context;
+  engine.feature_row_bytes = config.text.hidden * static_cast<int64_t>(ByteSize(DType::kF32));
+  return engine;
+}
+
+}  // namespace
+
+void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string& log_level) {
+  flags->log_level = log_level;
+  const auto add = [app](const std::string& name, auto& value, const std::string& help) {
+    return app->add_option(name, value, help)->capture_default_str();
+  };
+  app->add_option("--model", flags->model_dir, "checkpoint folder")->required();
+  add("--tp", flags->tp, "tensor parallel ranks per stage")->check(CLI::PositiveNumber);
+  add("--pp", flags->pp, "pipeline stages")->check(CLI::PositiveNumber);
+  add("--ep", flags->ep, "groups that share the experts; divides tp")->check(CLI::PositiveNumber);
+  add("--vision-ranks", flags->vision, "ranks that hold only the vision tower; 0: stage 0 encodes pictures")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--stage-layers", flags->stage_layers, "layers of each stage: a,b,...; default: even")
+      ->delimiter(',');
+  add("--device", flags->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+  app->add_option("--transport", flags->transport,
+                  "how ranks exchange; default: single for one rank, mpi for several")
+      ->check(CLI::IsMember({"single", "mpi", "thread", "nccl"}));
+  app->add_option("--control", flags->control,
+                  "ADDR:PORT where workers dial; default: a private socket for workers started here");
+  app->add_flag("--wait-for-workers", flags->wait_for_workers,
+                "start no workers: mpirun, srun or Kubernetes does");
+  app->add_option("--max-context", flags->max_context,
+                  "tokens of prompt and answer together; default: what the cache holds, at most 131072")
+      ->check(CLI::PositiveNumber);
+  add("--max-sequences", flags->max_sequences, "sequences that run at the same time")
+      ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+  add("--max-step-tokens", flags->max_step_tokens, "tokens of one forward pass")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app->add_option("--cache-tokens", flags->cache_tokens,
+                  "tokens of KV cache; default: from memory, see the log")
+      ->check(CLI::PositiveNumber);
+  add("--block-size", flags->block_size, "tokens of one KV cache block")
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}));
+  app->add_option("--threads", flags->threads, "compute threads of each rank; default: cores / ranks")
+      ->check(CLI::PositiveNumber);
+  add("--weight-dtype", flags->weight_dtype, "keep (as stored) or f32")
+      ->check(CLI::IsMember({"keep", "f32"}));
+  app->add_option("--model-name", flags->model_name, "name in the API; default: the folder's");
+  add("--chat-template", flags->chat_template, "form of the prompt")
+      ->check(CLI::IsMember({"auto", "vl-01", "text-01"}));
+  app->add_option("--worker-binary", flags->worker_binary, "default: fulger-worker beside this program");
+  add("--log-level", flags->log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+}
+
+void StartLogging(const DeploymentFlags& flags) {
+  const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
+                                                  {"info", LogLevel::kInfo},
+                                                  {"warn", LogLevel::kWarn},
+                                                  {"error", LogLevel::kError}};
+  const auto level = levels.find(flags.log_level);
+  InitLogging("coordinator", level == levels.end() ? LogLevel::kInfo : level->second);
+}
+
+absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentFlags& flags,
+                                                               EngineObserver* observer) {
+  std::unique_ptr<Deployment> d(new Deployment());
+  d->flags_ = flags;
+  if (flags.model_name.empty()) d->flags_.model_name = FolderName(flags.model_dir);
+  ASSIGN_OR_RETURN(d->config_, LoadModelConfig(flags.model_dir));
+  ASSIGN_OR_RETURN(d->plan_, MakePlan(d->config_, LayoutOf(flags)));
+  ASSIGN_OR_RETURN(d->transport_, ChooseTransport(flags, d->plan_.layout.ranks()));
+  ASSIGN_OR_RETURN(const CheckpointFacts facts, ReadCheckpointFacts(flags.model_dir, d->config_));
+  d->fingerprint_ = facts.fingerprint;
+
+  const std::vector<TensorSpec> table = TensorTable(d->config_);
+  const DType dtype = flags.weight_dtype == "f32" ? DType::kF32 : facts.dtype;
+  LogInfo("{}: {}, layout {}, transport {}", flags.model_dir, d->config_.model_type,
+          ToString(d->plan_.layout), d->transport_);
+  for (const std::string& line : DescribePlan(d->plan_, table, dtype)) LogInfo("{}", line);
+  MemoryWishes wishes{.max_context = flags.max_context,
+                      .cache_tokens = flags.cache_tokens,
+                      .max_sequences = flags.max_sequences,
+                      .block_size = flags.block_size,
+                      .weights = dtype,
+                      .available = flags.wait_for_workers ? 0 : AvailableMemory()};
+  ASSIGN_OR_RETURN(d->budget_, PlanMemoryBudget(d->config_, d->plan_, table, wishes));
+  LogInfo("memory of all ranks: {}", d->budget_.arithmetic);
+
+  ASSIGN_OR_RETURN(
+      d->cluster_,
+      LocalCluster::Create(d->plan_, MakeClusterOptions(flags, d->budget_, d->transport_, d->fingerprint_),
+                           &d->clock_));
+  d->engine_ = Engine::Create(MakeEngineConfig(flags, d->budget_, d->config_), &d->cluster_->replica(),
+                              &d->clock_, observer);
+  d->cluster_->replica().SetEvents(d->engine_.get());
+  return d;
+}
+
+Deployment::~Deployment() {
+  // No event may reach the engine any more when it goes.
+  if (cluster_ != nullptr) cluster_->Stop("stopping");
+}
+
+std::string DescribeLoading(const ReplicaInfo& info) {
+  if (info.phase == ReplicaPhase::kServing || info.phase == ReplicaPhase::kStopped) return {};
+  std::map<std::string, std::pair<int, double>> phases;  // name -> ranks, sum of fractions
+  for (const RankInfo& rank : info.ranks) {
+    auto& [count, fraction] = phases[rank.joined ? rank.phase : "not joined"];
+    ++count;
+    fraction += rank.fraction;
+  }
+  std::string text;
+  for (const auto& [name, state] : phases) {
+    text +=
+        fmt::format("{}{} of {} ranks: {}", text.empty() ? "" : ", ", state.first, info.ranks.size(), name);
+    if (name == "load") text += fmt::format(" {:.0f} %", 100 * state.second / state.first);
+  }
+  return text;
+}
+
+}  // namespace fulger

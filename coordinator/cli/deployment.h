@@ -1,0 +1,87 @@
+// From flags to a running replica: config, plan, memory arithmetic, workers and engine. What `serve` and
+// `generate` share.
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "coordinator/cli/memory_budget.h"
+#include "coordinator/cluster/local_cluster.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/engine_observer.h"
+#include "model/config.h"
+#include "model/layout.h"
+
+namespace fulger {
+
+struct DeploymentFlags {
+  std::string model_dir;
+  int tp = 1, pp = 1, ep = 1, vision = 0;
+  std::vector<int> stage_layers;
+  std::string device = "cpu";
+  std::string transport;  // empty: single for one rank, mpi for several
+  std::string control;
+  bool wait_for_workers = false;
+  int64_t max_context = 0;
+  int64_t max_sequences = 32;
+  int64_t max_step_tokens = 2048;
+  int64_t cache_tokens = 0;
+  int64_t block_size = 16;
+  int threads = 0;
+  std::string weight_dtype = "keep";
+  std::string model_name;
+  std::string chat_template = "auto";
+  std::string worker_binary;
+  std::string log_level;
+};
+// `log_level`: the default of --log-level.
+void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string& log_level);
+// Applies --log-level.
+void StartLogging(const DeploymentFlags& flags);
+
+class Deployment {
+ public:
+  // Reads the config, makes the plan, listens for workers, creates the engine; logs the arithmetic. Errors
+  // are for the user as they are: an impossible layout names the possible ones. The observer may be null.
+  static absl::StatusOr<std::unique_ptr<Deployment>> Create(const DeploymentFlags& flags,
+                                                            EngineObserver* observer);
+  ~Deployment();
+
+  absl::Status Start() { return cluster_->Start(); }
+  // Ends workers and listener; the engine answers no more. Idempotent.
+  void Stop(const std::string& reason) { cluster_->Stop(reason); }
+
+  const DeploymentFlags& flags() const { return flags_; }
+  const ModelConfig& config() const { return config_; }
+  const Plan& plan() const { return plan_; }
+  const std::string& transport() const { return transport_; }
+  const std::string& fingerprint() const { return fingerprint_; }
+  const MemoryBudget& budget() const { return budget_; }
+  LocalCluster& cluster() { return *cluster_; }
+  Engine& engine() { return *engine_; }
+
+ private:
+  Deployment() = default;
+
+  DeploymentFlags flags_;
+  SteadyClock clock_;
+  ModelConfig config_;
+  Plan plan_;
+  std::string transport_;
+  std::string fingerprint_;
+  MemoryBudget budget_;
+  std::unique_ptr<LocalCluster> cluster_;  // outlives the engine, which calls its replica
+  std::unique_ptr<Engine> engine_;
+};
+
+// "stage 0 of 2"-like progress of a replica that loads: "rank 0 load 40 %, rank 1 ready"; empty when there is
+// nothing to say.
+std::string DescribeLoading(const ReplicaInfo& info);
+
+}  // namespace fulger

@@ -1,0 +1,92 @@
+#include "coordinator/cli/server_info.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/version.h"
+
+namespace fulger {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json ToJson(const Range& range) { return Json::array({range.begin, range.end}); }
+
+Json LayoutJson(const Layout& layout) {
+  return {{"pp", layout.pp},
+          {"tp", layout.tp},
+          {"ep", layout.ep},
+          {"vision_ranks", layout.vision},
+          {"stage_layers", layout.stage_layers},
+          {"ranks", layout.ranks()}};
+}
+
+// Ranges are [begin, end).
+Json RankJson(const RankPlan& plan, const RankInfo& info) {
+  Json json = {{"rank", info.rank},
+               {"joined", info.joined},
+               {"phase", info.phase},
+               {"host", info.host},
+               {"pid", info.pid},
+               {"device", info.device},
+               {"description", info.description}};
+  if (plan.vision_only) {
+    json["role"] = "vision";
+  } else {
+    json["role"] = "language";
+    json["stage"] = plan.stage;
+    json["index"] = plan.index;
+    json["layers"] = ToJson(plan.layers);
+    json["query_heads"] = ToJson(plan.query_heads);
+    json["kv_heads"] = ToJson(plan.kv_heads);
+    json["experts"] = ToJson(plan.experts);
+    json["expert_columns"] = ToJson(plan.expert_columns);
+    json["vocabulary"] = ToJson(plan.vocab);
+  }
+  json["holds_vision"] = plan.holds_vision;
+  json["progress"] = info.fraction;
+  json["activity"] = info.activity;
+  json["bytes"] = info.bytes;
+  json["bytes_read"] = info.bytes_read;
+  return json;
+}
+
+}  // namespace
+
+std::string ServerInfoJson(Deployment& deployment, const std::string& model_name) {
+  const DeploymentFlags& flags = deployment.flags();
+  const Plan& plan = deployment.plan();
+  const ReplicaInfo info = deployment.cluster().replica().Info();
+  Json json = {{"version", kVersion},
+               {"model",
+                {{"name", model_name},
+                 {"type", deployment.config().model_type},
+                 {"path", flags.model_dir},
+                 {"fingerprint", deployment.fingerprint()},
+                 {"vision", deployment.config().vision.has_value()}}},
+               {"device", flags.device},
+               {"transport", deployment.transport()},
+               {"dtypes", {{"weights", flags.weight_dtype}, {"activations", "f32"}, {"cache", "f32"}}},
+               {"layout", LayoutJson(plan.layout)},
+               {"plan_hash", plan.hash},
+               {"limits",
+                {{"max_context", deployment.budget().max_context},
+                 {"cache_tokens", deployment.budget().cache_tokens},
+                 {"block_size", flags.block_size},
+                 {"max_sequences", flags.max_sequences},
+                 {"max_step_tokens", flags.max_step_tokens}}},
+               {"replica",
+                {{"phase", Name(info.phase)},
+                 {"epoch", info.epoch},
+                 {"restarts", info.restarts},
+                 {"last_failure", info.last_failure},
+                 {"cache_tokens", info.capacity.blocks * info.capacity.block_size},
+                 {"slots", info.capacity.slots}}}};
+  Json& ranks = json["ranks"] = Json::array();
+  for (const RankInfo& rank : info.ranks) {
+    ranks.push_back(RankJson(plan.ranks[static_cast<size_t>(rank.rank)], rank));
+  }
+  // Activities come from workers: whatever they say must not end the server.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace fulger

@@ -1,0 +1,151 @@
+"""Real processes for the end-to-end tests: a server under test, and HTTP to it. Standard library only."""
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+START_SECONDS = 120
+
+
+class Server:
+    """`fulger serve` on a free port. Its log is kept in `lines`."""
+
+    def __init__(self, fulger, model, *flags):
+        command = [fulger, "serve", "--model", model, "--model-name", "demo", "--listen", "127.0.0.1:0",
+                   "--max-context", "8192", "--max-step-tokens", "512", *flags]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        self.lines, self.port = [], 0
+        self.changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.lines.append(line.rstrip())
+                found = re.search(r"listening on http://[^:]+:(\d+)", line)
+                if found:
+                    self.port = int(found.group(1))
+                self.changed.notify_all()
+        with self.changed:
+            self.changed.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        if kind is not None:
+            print("\n".join(self.lines[-60:]))
+
+    def wait_line(self, pattern, seconds=START_SECONDS):
+        """The first log line that matches, old or new."""
+        end = time.monotonic() + seconds
+        with self.changed:
+            while True:
+                for line in self.lines:
+                    if re.search(pattern, line):
+                        return line
+                left = end - time.monotonic()
+                if left <= 0 or (self.process.poll() is not None and not self.changed.wait(0.5)):
+                    raise AssertionError(f"no log line like {pattern!r}")
+                self.changed.wait(min(left, 1))
+
+    def wait_ready(self, seconds=START_SECONDS):
+        self.wait_line(r"listening on")
+        self.wait_status(200, seconds)
+        return self
+
+    def wait_status(self, status, seconds=60):
+        """Until /health/ready answers so."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}")
+            if self.get("/health/ready")[0] == status:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"/health/ready did not become {status} in {seconds} s")
+
+    def stop(self, seconds=60):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def connect(self, seconds=120):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+
+    def get(self, path):
+        connection = self.connect()
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def info(self):
+        return json.loads(self.get("/v1/server_info")[1])
+
+    def metric(self, name):
+        for line in self.get("/metrics")[1].splitlines():
+            if re.match(rf"{re.escape(name)}(\{{[^}}]*\}})? ", line):
+                return float(line.split()[-1])
+        raise AssertionError(f"no metric {name}")
+
+    def post(self, path, body):
+        connection = self.connect()
+        try:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def chat(self, body):
+        status, answer = self.post("/v1/chat/completions", body)
+        assert status == 200, (status, answer)
+        return answer
+
+    def stream(self, body):
+        """Yields the parsed events of a streamed chat completion; the last item is "[DONE]"."""
+        connection = self.connect()
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps({**body, "stream": True}),
+                               {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert answer.status == 200, (answer.status, answer.read())
+            assert answer.getheader("Content-Type").startswith("text/event-stream")
+            for raw in answer:
+                line = raw.decode().rstrip("\r\n")
+                if line.startswith("data: "):
+                    yield line[6:] if line == "data: [DONE]" else json.loads(line[6:])
+        finally:
+            connection.close()
+
+    def ranks(self):
+        """pids of the worker ranks, by rank."""
+        return [rank["pid"] for rank in self.info()["ranks"]]
+
+
+def text_of(events):
+    """The text of a stream, which must be complete."""
+    events = list(events)
+    assert events[-1] == "[DONE]", events[-1]
+    errors = [event for event in events[:-1] if "error" in event]
+    assert not errors, errors
+    return "".join(choice["delta"].get("content") or "" for event in events[:-1] for choice in event["choices"])
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,38 @@
+"""openai_client.py BASE_URL PICTURE_DATA_URL: OpenAI's own client against a server, plain and streaming."""
+import sys
+
+import openai
+
+
+def main():
+    base_url, picture = sys.argv[1:3]
+    client = openai.OpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=100)
+    model = client.models.list().data[0].id
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": picture}},
+                                             {"type": "text", "text": "What is this?"}]}]
+    asked = {"model": model, "messages": messages, "max_tokens": 12, "temperature": 0}
+    answer = client.chat.completions.create(**asked)
+    text = answer.choices[0].message.content
+    assert 0 < answer.usage.completion_tokens <= 12, answer.usage
+
+    streamed, usage = "", None
+    for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            streamed += choice.delta.content or ""
+    assert streamed == text, (streamed, text)
+    assert usage == answer.usage, (usage, answer.usage)
+
+    completion = client.completions.create(model=model, prompt="Once", max_tokens=4, temperature=0)
+    assert completion.usage.completion_tokens <= 4
+    try:
+        client.chat.completions.create(model=model, messages=messages, temperature=-1)
+    except openai.BadRequestError as error:
+        assert error.param == "temperature", error
+    else:
+        raise AssertionError("a negative temperature was accepted")
+    print(f"openai {openai.__version__}: ok")
+
+
+if __name__ == "__main__":
+    main()
