@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -111,6 +112,7 @@ class Worker {
   }
 
   void OnPeerMessage(const v1::PeerMessage& message) {
+    if (stopping_) return;
     switch (message.body_case()) {
       case v1::PeerMessage::kPlan: {
         auto plan = std::make_shared<v1::StepPlan>();
@@ -181,9 +183,11 @@ class Worker {
       return EndNow(shutdown.reason());
     }
     LogInfo("stopping: {}", shutdown.reason());
+    stopping_ = true;
     peers_->Stop();
-    executor_.reset();
-    return 0;
+    executor_.reset();  // joins, and finalises MPI
+    // The follower thread may still sit in its read: nothing is left that a longer way out would save.
+    ::_exit(0);
   }
 
   // Threads may be stuck in a transport whose peers are gone, and MPI cannot be finalised then: leave at
@@ -203,6 +207,7 @@ class Worker {
   std::unique_ptr<ControlClient> control_;
   PictureAssembler assembler_;
   std::optional<Executor> executor_;
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace
