@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kTaskQueue = 4096;
 constexpr auto kProgressInterval = std::chrono::milliseconds(500);
+constexpr auto kProgressNap = std::chrono::milliseconds(1);
 
 Layout FromSpec(const v1::LayoutSpec& spec) {
   return {.pp = spec.pp(),
@@ -202,7 +203,7 @@ absl::Status Executor::Serve(Rank& rank) {
   activity_.Set("idle");
   send_(message);
 
-  while (auto task = tasks_.Pop()) {
+  while (auto task = NextTask(*rank.fabric)) {
     absl::Status status;
     if (auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&*task)) {
       status = RunPlan(rank, **plan);
@@ -214,6 +215,18 @@ absl::Status Executor::Serve(Rank& rank) {
     RETURN_IF_ERROR(status);
   }
   return absl::OkStatus();
+}
+
+// Waits for a task. A large send over MPI advances only inside calls of its own rank, so while one is open
+// the wait is short naps; an idle rank sleeps in the queue.
+std::optional<Executor::Task> Executor::NextTask(Fabric& fabric) {
+  while (true) {
+    const absl::StatusOr<bool> progress = fabric.Progress();
+    // A failed send is no news here: its receiver's next wait fails by name.
+    if (!progress.ok() || *progress) break;
+    if (auto task = tasks_.PopFor(kProgressNap); task.has_value() || tasks_.closed()) return task;
+  }
+  return tasks_.Pop();
 }
 
 absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -61,6 +62,7 @@ class Executor {
   absl::Status SetUp(Rank& rank);
   absl::Status Load(Rank& rank);
   absl::Status Serve(Rank& rank);
+  std::optional<Task> NextTask(Fabric& fabric);
   absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
   absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
   void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
