@@ -10,23 +10,26 @@
 #include <vector>
 
 #include "tests/model/golden_run.h"
+#include "tests/support/pairwise.h"
 #include "tests/support/status_matchers.h"
 
 namespace fulger {
 namespace {
 
-constexpr uint64_t kText = 1, kPicture = 2, kSeeded = 3, kLate = 4;
+constexpr int kText = 1, kPicture = 2, kSeeded = 3, kLate = 4, kKinds = 4;
 
 struct Case {
   Layout layout;
   int64_t chunk = 64;
   int in_flight = 1;
+  int64_t block_size = 16;  // tokens of a KV block
+  int batch = 4;            // requests, of the kinds below in turn
 };
 
 std::string CaseName(const testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
-  return fmt::format("pp{}_tp{}_ep{}_v{}_chunk{}_ahead{}", c.layout.pp, c.layout.tp, c.layout.ep,
-                     c.layout.vision, c.chunk, c.in_flight);
+  return fmt::format("pp{}_tp{}_ep{}_v{}_chunk{}_ahead{}_block{}_batch{}", c.layout.pp, c.layout.tp,
+                     c.layout.ep, c.layout.vision, c.chunk, c.in_flight, c.block_size, c.batch);
 }
 
 class LayoutSweep : public testing::TestWithParam<Case> {
@@ -45,11 +48,13 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     delete baseline_;
   }
 
-  // Four requests: the golden text, the golden picture, a seeded one, and one that joins late and leaves
+  // Requests in turn: the golden text, the golden picture, a seeded one, and one that joins late and leaves
   // early.
   static absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> RunBatch(const Case& c) {
     ThreadReplicaOptions options;
-    options.runner.slots = 6;
+    options.runner.slots = 9;
+    options.runner.block_size = c.block_size;
+    options.runner.blocks = 4096 / c.block_size;
     // Both cases are of one model with one set of weights.
     ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(text_->dir(), c.layout, options));
     for (const RankPlan& rank : replica->plan().ranks) {
@@ -58,22 +63,30 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     }
     RETURN_IF_ERROR(picture_->Encode(*replica));
     PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
-    ASSIGN_OR_RETURN(DriverRequest text, text_->Request(kText, c.chunk));
-    ASSIGN_OR_RETURN(DriverRequest picture, picture_->Request(kPicture, c.chunk));
-    DriverRequest seeded = text;
-    seeded.id = kSeeded;
-    seeded.sampling.set_temperature(0.8F);
-    seeded.sampling.set_top_p(0.9F);
-    seeded.sampling.set_top_k(50);
-    seeded.sampling.set_repetition_penalty(1.1F);
-    seeded.sampling.set_presence_penalty(0.2F);
-    seeded.sampling.set_seed(20250122);
-    seeded.sampling.set_max_tokens(24);
-    DriverRequest late = text;
-    late.id = kLate;
-    late.start_step = 5;
-    late.sampling.set_max_tokens(7);
-    return driver.RunAhead({text, picture, seeded, late}, c.in_flight);
+    std::vector<DriverRequest> requests;
+    for (int i = 0; i < c.batch; ++i) {
+      ASSIGN_OR_RETURN(requests.emplace_back(), MakeRequest(1 + i % kKinds, c.chunk));
+      requests.back().id = static_cast<uint64_t>(1 + i);
+    }
+    return driver.RunAhead(requests, c.in_flight);
+  }
+
+  static absl::StatusOr<DriverRequest> MakeRequest(int kind, int64_t chunk) {
+    ASSIGN_OR_RETURN(DriverRequest r, (kind == kPicture ? picture_ : text_)->Request(1, chunk));
+    if (kind == kSeeded) {
+      r.sampling.set_temperature(0.8F);
+      r.sampling.set_top_p(0.9F);
+      r.sampling.set_top_k(50);
+      r.sampling.set_repetition_penalty(1.1F);
+      r.sampling.set_presence_penalty(0.2F);
+      r.sampling.set_seed(20250122);
+      r.sampling.set_max_tokens(24);
+    }
+    if (kind == kLate) {
+      r.start_step = 5;
+      r.sampling.set_max_tokens(7);
+    }
+    return r;
   }
 
   static std::unique_ptr<GoldenCheckpoint> text_, picture_;
@@ -85,14 +98,18 @@ std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::baseline_ = nullptr;
 
 TEST_P(LayoutSweep, SameTokens) {
   ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
-  ASSERT_OK_AND_ASSIGN(std::vector<int32_t> text, text_->ExpectedTokens());
+  ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> text, text_->ExpectedTokens());
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> picture, picture_->ExpectedTokens());
-  EXPECT_EQ(tokens.at(kText), text);
-  EXPECT_EQ(tokens.at(kPicture), picture);
-  EXPECT_EQ(tokens.at(kSeeded), baseline_->at(kSeeded));
-  EXPECT_EQ(tokens.at(kSeeded).size(), 24);
-  text.resize(7);
-  EXPECT_EQ(tokens.at(kLate), text);
+  std::vector<int32_t> late(text.begin(), text.begin() + 7);
+  ASSERT_EQ(baseline_->at(kSeeded).size(), 24);
+  for (int i = 0; i < GetParam().batch; ++i) {
+    const int kind = 1 + i % kKinds;
+    const std::vector<int32_t>& expected = kind == kText      ? text
+                                           : kind == kPicture ? picture
+                                           : kind == kSeeded  ? baseline_->at(kSeeded)
+                                                              : late;
+    EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), expected) << "request " << i << " of kind " << kind;
+  }
 }
 
 // Every tp with every ep that divides it at pp 1 and 2, within 32 ranks; deeper pipelines at tp 1 and 2.
@@ -119,6 +136,31 @@ std::vector<Case> AllLayouts() {
   return cases;
 }
 
+// Batch sizes, chunks, KV block sizes and steps in flight against layouts of every kind, all pairs.
+std::vector<Case> Pairs() {
+  const std::vector<Layout> layouts = {Layout{},
+                                       {.tp = 4, .ep = 2},
+                                       {.tp = 16, .ep = 4},
+                                       {.pp = 2, .tp = 2, .ep = 2, .vision = 1},
+                                       {.pp = 4, .vision = 2},
+                                       {.pp = 8, .tp = 2}};
+  const std::vector<int> batches = {1, 2, 3, 5, 8};
+  const std::vector<int64_t> chunks = {1, 2, 13, 100, 600};
+  const std::vector<int64_t> blocks = {1, 4, 16, 64, 256};
+  const std::vector<int> ahead = {1, 2, 5};
+  std::vector<Case> cases;
+  for (const auto& c :
+       PairwiseCases({layouts.size(), batches.size(), chunks.size(), blocks.size(), ahead.size()})) {
+    cases.push_back({.layout = layouts[c[0]],
+                     .chunk = chunks[c[2]],
+                     .in_flight = ahead[c[4]],
+                     .block_size = blocks[c[3]],
+                     .batch = batches[c[1]]});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Pairs, LayoutSweep, testing::ValuesIn(Pairs()), CaseName);
 INSTANTIATE_TEST_SUITE_P(All, LayoutSweep, testing::ValuesIn(AllLayouts()), CaseName);
 
 }  // namespace
