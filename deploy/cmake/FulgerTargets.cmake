@@ -28,8 +28,8 @@ function(fulger_binary)
   target_link_libraries(${A_NAME} PRIVATE fulger_options ${A_DEPS})
 endfunction()
 
-function(fulger_test)
-  cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
+# What every test program has in common; reads the caller's A_* arguments, hence a macro.
+macro(_fulger_test_program)
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 60)
   endif()
@@ -38,6 +38,11 @@ function(fulger_test)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   # Half of a build's time is tests; what they test is compiled with full optimisation in its library.
   target_compile_options(${A_NAME} PRIVATE -O1)
+endmacro()
+
+function(fulger_test)
+  cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
+  _fulger_test_program()
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${A_NAME} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "cpu;${A_LABELS}" ENVIRONMENT "${A_ENV}")
 endfunction()
@@ -46,14 +51,7 @@ endfunction()
 # hangs, hence timeout -k. TSan cannot see into Open MPI, and LSan reports what it leaks.
 function(fulger_mpi_test)
   cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS;NP" ${ARGN})
-  if(NOT A_TIMEOUT)
-    set(A_TIMEOUT 60)
-  endif()
-  add_executable(${A_NAME} ${A_SRCS})
-  target_link_libraries(${A_NAME} PRIVATE fulger_options ${A_DEPS} fulger::test_support GTest::gmock GTest::gtest_main)
-  set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  # Half of a build's time is tests; what they test is compiled with full optimisation in its library.
-  target_compile_options(${A_NAME} PRIVATE -O1)
+  _fulger_test_program()
   math(EXPR kill_after "${A_TIMEOUT} + 10")
   foreach(np ${A_NP})
     add_test(NAME ${A_NAME}_np${np} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}

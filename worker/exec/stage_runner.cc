@@ -310,12 +310,7 @@ absl::Status StageRunner::Embed(const std::vector<int32_t>& ids, const MutTensor
 
 absl::StatusOr<TensorView> StageRunner::FetchFeatures(const v1::FeatureRows& rows) {
   if (features_.has_value()) {
-    ASSIGN_OR_RETURN(const TensorView all, features_->Find(rows.key()));
-    if (rows.first() < 0 || rows.first() + rows.count() > all.dim(0)) {
-      return Internal("feature rows {}..{} of a picture with {}", rows.first(), rows.first() + rows.count(),
-                      all.dim(0));
-    }
-    return all.Rows(rows.first(), rows.count());
+    return features_->Rows(rows.key(), rows.first(), rows.count());
   }
   ASSIGN_OR_RETURN(MutTensorView received,
                    arena_->Allocate(DType::kF32, {rows.count(), setup_.config.text.hidden}));

@@ -35,13 +35,9 @@ absl::StatusOr<int64_t> VisionRunner::Encode(const PictureTiles& picture) {
 absl::StatusOr<v1::StepResult> VisionRunner::Run(const v1::StepPlan& plan) {
   for (const v1::FeatureRows& rows : plan.features()) {
     if (VisionRankOf(rows.key(), setup_.plan.layout.vision) != vision_index_) continue;
-    ASSIGN_OR_RETURN(const TensorView all, features_->Find(rows.key()));
-    if (rows.first() < 0 || rows.first() + rows.count() > all.dim(0)) {
-      return Internal("feature rows {}..{} of a picture with {}", rows.first(), rows.first() + rows.count(),
-                      all.dim(0));
-    }
+    ASSIGN_OR_RETURN(const TensorView part, features_->Rows(rows.key(), rows.first(), rows.count()));
     setup_.activity.Set("sending picture features");
-    RETURN_IF_ERROR(links_.features[0]->Send(setup_.device.stream(), all.Rows(rows.first(), rows.count())));
+    RETURN_IF_ERROR(links_.features[0]->Send(setup_.device.stream(), part));
   }
   setup_.activity.Set("idle");
   v1::StepResult result;

@@ -112,10 +112,14 @@ absl::StatusOr<FeatureStore::Picture> FeatureStore::EncodeAndPack(ExecContext& c
   return packed;
 }
 
-absl::StatusOr<TensorView> FeatureStore::Find(const std::string& key) const {
+absl::StatusOr<TensorView> FeatureStore::Rows(const std::string& key, int64_t first, int64_t count) const {
   const auto it = pictures_.find(key);
   if (it == pictures_.end()) return NotFound("no features are held for picture {}", Hex(key));
-  return it->second.rows;
+  const TensorView& all = it->second.rows;
+  if (first < 0 || count < 0 || first + count > all.dim(0)) {
+    return Internal("feature rows {}..{} of a picture with {}", first, first + count, all.dim(0));
+  }
+  return all.Rows(first, count);
 }
 
 int64_t FeatureStore::bytes() const {

@@ -34,8 +34,9 @@ class FeatureStore {
   // not encoded again. Returns the number of rows. Non-finite features are DATA_LOSS and are not kept.
   absl::StatusOr<int64_t> Encode(ExecContext& ctx, const PictureTiles& picture);
   void Evict(const std::string& key) { pictures_.erase(key); }
-  // f32 [N, hidden]; NOT_FOUND names the key.
-  absl::StatusOr<TensorView> Find(const std::string& key) const;
+  // f32 [count, hidden]: packed rows [first, first + count). NOT_FOUND names the key; a range outside of the
+  // picture is INTERNAL, the coordinator's bug.
+  absl::StatusOr<TensorView> Rows(const std::string& key, int64_t first, int64_t count) const;
   int64_t bytes() const;
 
  private:
