@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
+#include "base/thread_pool.h"
 #include "coordinator/engine/engine_core.h"
 
 namespace fulger {
@@ -127,7 +129,18 @@ class ThreadedEngine final : public Engine {
     ++ended_;
   }
 
+  // A grammar's next mask, apart from this thread: only its sequence waits.
+  void MakeMask(std::function<void()> work) {
+    const bool queued = masks_.TryRun(std::move(work));
+    FULGER_CHECK(queued, "more masks are wanted than there can be requests");
+  }
+
   void Run() {
+    core_.MakeMasksWith(
+        [this](std::function<void()> work) { MakeMask(std::move(work)); },
+        [this](uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask) {
+          Post([this, order, mask = std::move(mask)]() mutable { core_.MaskReady(order, std::move(mask)); });
+        });
     std::vector<Task> batch;
     for (bool last_turn = false; !last_turn;) {
       {
@@ -172,7 +185,8 @@ class ThreadedEngine final : public Engine {
   int64_t max_length_;
   TimePoint last_step_time_{};
 
-  std::thread thread_;  // last: starts when all else is made
+  ThreadPool masks_{2, size_t{1} << 20};  // after what its work uses
+  std::thread thread_;                    // last: starts when all else is made
 };
 
 }  // namespace

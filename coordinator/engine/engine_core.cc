@@ -16,6 +16,8 @@ struct EngineCore::Request {
   int64_t max_tokens = 0;  // asked for
   int64_t delivered = 0;   // tokens given to the sink
   int64_t image_tokens = 0;
+  int64_t scored = 1;  // prompt tokens whose scores are out; the first has none
+  std::shared_ptr<TokenConstraint> constraint;
   TimePoint arrival{}, scheduled{}, first_token{}, last_token{};  // the epoch of the clock: not yet
 };
 
@@ -42,6 +44,9 @@ absl::Status CheckRequest(const EngineConfig& config, const EngineRequest& reque
       return InvalidArgument("a picture has {} feature rows of {} bytes; the feature cache holds {} bytes",
                              span.image->tokens, config.feature_row_bytes, config.feature_cache_bytes);
     }
+  }
+  if ((request.constraint == nullptr) != (request.first_mask == nullptr)) {
+    return InvalidArgument("request {}: a constraint and its first mask come together", request.id);
   }
   return absl::OkStatus();
 }
@@ -73,6 +78,10 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   s.prompt_count = static_cast<int64_t>(request.prompt.size());
   s.ids = std::move(request.prompt);
   s.sampling = std::move(request.sampling);
+  s.constrained = request.constraint != nullptr;
+  s.mask = std::move(request.first_mask);
+  s.mask_position = s.prompt_count;
+  r->constraint = std::move(request.constraint);
   totals_.pictures += request.images.size();
   for (ImageSpan& span : request.images) {
     s.images.push_back({.key = span.image->key, .position = span.position, .rows = span.image->tokens});
@@ -207,6 +216,9 @@ void EngineCore::Result(const v1::StepResult& result) {
     Sequence* s = named.contains(error.sequence()) ? planner_->Find(error.sequence()) : nullptr;
     if (s != nullptr) End(Owner(*s), FinishReason::kError, Internal("{}", error.message()));
   }
+  for (const v1::PromptScores& scores : result.prompt_scores()) {
+    if (named.contains(scores.sequence())) DeliverScores(scores);
+  }
   for (const v1::SampledToken& token : result.tokens()) {
     if (!named.contains(token.sequence())) {
       LogError("replica {}: step {} brought a token for sequence {}, which it did not run: ignored",
@@ -260,7 +272,41 @@ void EngineCore::Deliver(Request* r, const v1::SampledToken& sampled) {
   } else if (sampled.finish() == v1::SampledToken::LENGTH ||
              static_cast<int64_t>(r->sequence.ids.size()) >= r->sequence.max_length) {
     End(r, FinishReason::kLength);
+  } else if (r->constraint != nullptr) {
+    AdvanceConstraint(r, sampled.id());
   }
+}
+
+// A sequence that runs anew (preempted, or on a rebuilt replica) is scored anew: what is out is left out.
+void EngineCore::DeliverScores(const v1::PromptScores& scores) {
+  Sequence* s = planner_->Find(scores.sequence());
+  if (s == nullptr) return;
+  Request* r = Owner(*s);
+  const int64_t known = r->scored - scores.position();
+  if (known < 0 || known >= scores.tokens_size()) return;
+  r->scored = scores.position() + scores.tokens_size();
+  r->sink->OnPromptScores(scores, static_cast<int>(known));
+}
+
+void EngineCore::MakeMasksWith(RunWork run, PostMask post) {
+  run_ = std::move(run);
+  post_ = std::move(post);
+}
+
+// The request may be gone when the mask is there: the work holds what it needs.
+void EngineCore::AdvanceConstraint(Request* r, int32_t token) {
+  run_([constraint = r->constraint, token, order = r->sequence.order, post = post_] {
+    post(order, constraint->Advance(token));
+  });
+}
+
+void EngineCore::MaskReady(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask) {
+  const auto found = requests_.find(order);
+  if (found == requests_.end()) return;
+  if (!mask.ok()) return End(found->second.get(), FinishReason::kError, mask.status());
+  Sequence& s = found->second->sequence;
+  s.mask = *std::move(mask);
+  s.mask_position = static_cast<int64_t>(s.ids.size());
 }
 
 void EngineCore::RecordTokenTime(Request* r) {

@@ -38,6 +38,13 @@ class EngineCore {
   void Up(uint64_t epoch, const ReplicaCapacity& capacity);
   void Down(const absl::Status& why);
   void Result(const v1::StepResult& result);
+  // Runs `work`, which ends with a call of MaskReady, on some thread: making a mask may take milliseconds. By
+  // default on this one, at once.
+  using RunWork = std::function<void(std::function<void()> work)>;
+  // What `work` calls: MaskReady has to come to the engine's thread.
+  using PostMask = std::function<void(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask)>;
+  void MakeMasksWith(RunWork run, PostMask post);
+  void MaskReady(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask);
   void FeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status);
 
   // Submits what can be submitted now. After every batch of events.
@@ -61,6 +68,8 @@ class EngineCore {
   void SubmitPlan(std::shared_ptr<const v1::StepPlan> plan);
   void ApplyToken(Sequence* sequence, const v1::SampledToken& sampled);
   void Deliver(Request* request, const v1::SampledToken& sampled);
+  void DeliverScores(const v1::PromptScores& scores);
+  void AdvanceConstraint(Request* request, int32_t token);
   void RecordTokenTime(Request* request);
   void RecordStep(uint64_t step);
   void EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows, const v1::StepResult& result);
@@ -77,6 +86,10 @@ class EngineCore {
   std::map<uint64_t, std::unique_ptr<Request>> requests_;  // by arrival
   std::unordered_map<std::string, Request*> by_id_;
   uint64_t arrivals_ = 0;
+  RunWork run_ = [](const std::function<void()>& work) { work(); };
+  PostMask post_ = [this](uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask) {
+    MaskReady(order, std::move(mask));
+  };
 
   uint64_t epoch_ = 0;
   std::unique_ptr<StepPlanner> planner_;  // null while no replica is up

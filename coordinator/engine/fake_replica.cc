@@ -65,6 +65,7 @@ void FakeReplica::Expect(bool ok, const std::string& what) {
 v1::StepResult FakeReplica::Run(const v1::StepPlan& plan) {
   Expect(plan.step() == step_ + 1, fmt::format("numbered {}", plan.step()));
   step_ = plan.step();
+  for (const uint64_t id : plan.retired_masks()) masks_.erase(id);
   for (const uint64_t id : plan.retired()) {
     Expect(sequences_.contains(id), fmt::format("retires unknown sequence {}", id));
     for (const int32_t block : sequences_[id].blocks) block_owner_.erase(block);
@@ -109,6 +110,9 @@ void FakeReplica::Operate(const v1::StepPlan& plan) {
 }
 
 void FakeReplica::Announce(const v1::StepPlan& plan) {
+  for (const v1::TokenMask& mask : plan.masks()) {
+    Expect(masks_.emplace(mask.id(), mask.bits()).second, fmt::format("announces mask {} again", mask.id()));
+  }
   for (const v1::NewSequence& announced : plan.new_sequences()) {
     const uint64_t id = announced.sequence();
     Expect(!sequences_.contains(id) && !retired_.contains(id), fmt::format("announces {} again", id));
@@ -202,6 +206,18 @@ void FakeReplica::Sample(const v1::Row& row, uint64_t hash, State* s, uint64_t s
   token->set_sequence(row.sequence());
   token->set_position(position);
   token->set_id(NextToken(hash, position, generated, s->sampling));
+  if (row.mask() != 0) {  // the first allowed one from there on
+    Expect(masks_.contains(row.mask()), fmt::format("mask {} was never announced", row.mask()));
+    const std::string& bits = masks_[row.mask()];
+    const auto allowed = [&](int32_t id) {
+      const auto byte = static_cast<size_t>(id) / 8;
+      return byte < bits.size() && (static_cast<unsigned char>(bits[byte]) >> (id % 8) & 1) != 0;
+    };
+    for (int tried = 0; tried < kToyVocabulary && !allowed(token->id()); ++tried) {
+      token->set_id((token->id() + 1) % kToyVocabulary);
+    }
+    Expect(allowed(token->id()), fmt::format("mask {} allows nothing", row.mask()));
+  }
   token->set_logprob(-0.5F);
   if (IsStop(s->sampling, token->id())) {
     token->set_finish(v1::SampledToken::STOP_ID);

@@ -78,6 +78,7 @@ class FakeReplica {
   const ReplicaCapacity capacity_;
   std::map<uint64_t, State> sequences_;
   std::set<uint64_t> retired_;
+  std::map<uint64_t, std::string> masks_;  // announced -> bits
   std::map<int32_t, uint64_t> block_owner_, slot_owner_;
   std::map<int32_t, std::vector<Cell>> cells_;
   std::map<int32_t, SlotState> slots_;

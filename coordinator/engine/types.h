@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "coordinator/scheduler/token_mask.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -31,12 +32,24 @@ struct ImageSpan {
   std::shared_ptr<const PreparedImage> image;
 };
 
+// What an answer must look like, and how far it has come. Called by one thread at a time, not always the
+// same.
+class TokenConstraint {
+ public:
+  virtual ~TokenConstraint() = default;
+  // Goes on by the token `id`, which the last mask allowed. The mask of the token behind it: some token is
+  // always allowed, or a stop id. May take milliseconds.
+  virtual absl::StatusOr<std::shared_ptr<const TokenMask>> Advance(int32_t id) = 0;
+};
+
 struct EngineRequest {
   std::string id;                 // unique among running requests
   std::vector<int32_t> prompt;    // expanded ids, not empty
   std::vector<ImageSpan> images;  // ascending, not overlapping
   v1::SamplingParams sampling;    // seed already chosen, max_tokens > 0, stop ids filled in
   TimePoint arrival{};
+  std::shared_ptr<TokenConstraint> constraint{};  // null: any tokens
+  std::shared_ptr<const TokenMask> first_mask{};  // with a constraint: of the first token
 };
 
 struct Token {
@@ -68,6 +81,9 @@ class ResponseSink {
   // kStop: a stop string was found; the engine ends the sequence and calls OnDone(kStopString).
   // A stop id itself is not delivered here.
   virtual Next OnToken(const Token& token) = 0;
+  // With sampling.prompt_logprobs: the prompt's tokens from the second on, before the first OnToken. Those
+  // from index `first` on are new.
+  virtual void OnPromptScores(const v1::PromptScores& /*scores*/, int /*first*/) {}
   // Exactly once, last.
   virtual void OnDone(const Completion& completion) = 0;
 };

@@ -46,7 +46,7 @@ class Scheduling {
       if (!Decoding(s)) continue;
       ++decoding;
       const bool out = s.last_step + static_cast<uint64_t>(limits_.stages) <= limits_.step;
-      if (out != under_way && s.in_flight < limits_.rows_in_flight) candidates.push_back(i);
+      if (!s.held && out != under_way && s.in_flight < limits_.rows_in_flight) candidates.push_back(i);
     }
     std::ranges::stable_sort(candidates, {}, [&](size_t i) { return running_[i].last_step; });
     int64_t quota = std::min((decoding + limits_.stages - 1) / limits_.stages, budget_);

@@ -21,6 +21,7 @@ struct SequenceView {
   int64_t blocks = 0;       // held
   int64_t in_flight = 0;    // its rows in steps that have not answered
   uint64_t last_step = 0;   // of its last row; 0: none
+  bool held = false;        // decode: the mask of its next token is not there yet
   uint64_t sampled_by = 0;  // the step that samples the token at `planned`, once planned >= known
 };
 

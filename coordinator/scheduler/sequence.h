@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "coordinator/scheduler/token_mask.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -25,6 +27,11 @@ struct Sequence {
   int64_t max_length = 0;  // prompt and completion together
   v1::SamplingParams sampling;
   std::vector<ImageRun> images;  // ascending
+  // Of an answer that must follow a grammar: which tokens the one at `mask_position` may be. The engine sets
+  // the mask of the next position when the token before is known and the mask is made.
+  bool constrained = false;
+  int64_t mask_position = -1;
+  std::shared_ptr<const TokenMask> mask;
 
   // The current admission; the planner's. `id` is new with every admission, so that a late answer can never
   // be taken for a newer one.
@@ -47,6 +54,8 @@ struct Sequence {
     blocks.clear();
     slot = -1;
   }
+  // Whether the token at `position` may be drawn.
+  bool MayDraw(int64_t position) const { return !constrained || mask_position == position; }
   int64_t generated() const { return static_cast<int64_t>(ids.size()) - prompt_count; }
 };
 

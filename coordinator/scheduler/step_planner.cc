@@ -7,6 +7,12 @@
 #include "base/check.h"
 
 namespace fulger {
+namespace {
+
+// Masks of a grammar that the workers keep: 25 KB each for a vocabulary of 200,000.
+constexpr size_t kMaxMasks = 512;
+
+}  // namespace
 
 StepPlanner::StepPlanner(const PlannerConfig& config)
     : config_(config),
@@ -59,7 +65,8 @@ int64_t StepPlanner::Available(const Sequence& s) const {
       return std::max(image.position, s.planned);
     }
   }
-  return static_cast<int64_t>(s.ids.size());
+  const auto ids = static_cast<int64_t>(s.ids.size());
+  return s.MayDraw(ids) ? ids : ids - 1;  // the last one draws
 }
 
 SequenceView StepPlanner::View(const Sequence& s) const {
@@ -72,6 +79,7 @@ SequenceView StepPlanner::View(const Sequence& s) const {
           .blocks = static_cast<int64_t>(s.blocks.size()),
           .in_flight = s.in_flight,
           .last_step = s.last_step,
+          .held = !s.MayDraw(s.planned + 1),
           .sampled_by = s.sampled_by};
 }
 
@@ -171,6 +179,7 @@ void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan)
   planned->set_count(static_cast<int32_t>(row.count));
   planned->set_result_of_step(row.result_of_step);
   planned->set_sample(row.sample);
+  if (row.sample && s->constrained) planned->set_mask(NameMask(*s, plan));
   if (row.position < s->known) AddFeatureRows(*s, row, plan);
 
   const uint64_t step = plan->step();
@@ -179,6 +188,24 @@ void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan)
   if (row.sample) s->sampled_by = step;
   ++s->in_flight;
   in_flight_.back().rows.push_back({.id = s->id, .sampled = row.sample});
+}
+
+// Announces the mask where the workers do not have it; beyond what they may keep, those not named for longest
+// go.
+uint64_t StepPlanner::NameMask(const Sequence& s, v1::StepPlan* plan) {
+  const uint64_t id = s.mask->id;
+  const auto [known, fresh] = masks_.insert_or_assign(id, plan->step());
+  if (!fresh) return id;
+  v1::TokenMask* announced = plan->add_masks();
+  announced->set_id(id);
+  announced->set_bits(s.mask->bits);
+  while (masks_.size() > kMaxMasks) {
+    const auto oldest = std::ranges::min_element(masks_, {}, [](const auto& entry) { return entry.second; });
+    if (oldest->second == plan->step()) break;
+    plan->add_retired_masks(oldest->first);
+    masks_.erase(oldest);
+  }
+  return id;
 }
 
 void StepPlanner::AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan) {

@@ -93,6 +93,7 @@ class StepPlanner {
   void GiveBack(Sequence* s);
   void Admit(Sequence* s, v1::StepPlan* plan);
   void AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan);
+  uint64_t NameMask(const Sequence& s, v1::StepPlan* plan);
   void AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan);
   void Enqueue(Sequence* s);
 
@@ -104,7 +105,8 @@ class StepPlanner {
   std::vector<Sequence*> waiting_;  // oldest first
   std::unordered_map<uint64_t, Sequence*> by_id_;
   std::deque<Step> in_flight_;
-  std::vector<uint64_t> retired_;  // to be told in the next plan
+  std::vector<uint64_t> retired_;                 // to be told in the next plan
+  std::unordered_map<uint64_t, uint64_t> masks_;  // announced -> the last step that names it
   uint64_t next_step_ = 1;
   uint64_t next_id_ = 1;
   uint64_t preemptions_ = 0;

@@ -33,7 +33,8 @@ absl::StatusOr<Batch> Batch::Make(const v1::StepPlan& plan, SequenceTable& table
                                 .row = batch.tokens_,
                                 .count = row.count(),
                                 .position = row.position(),
-                                .sample = row.sample()});
+                                .sample = row.sample(),
+                                .mask = row.mask()});
     batch.tokens_ += row.count();
   }
   if (batch.tokens_ > max_tokens) {

@@ -19,6 +19,7 @@ struct BatchSequence {
   int64_t count = 0;
   int64_t position = 0;
   bool sample = false;
+  uint64_t mask = 0;  // of the token to sample; 0: none
 };
 
 class Batch {

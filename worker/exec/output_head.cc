@@ -51,11 +51,16 @@ absl::StatusOr<std::vector<float>> OutputHead::GatherLogits(ExecContext& ctx, co
   return host;
 }
 
-absl::StatusOr<std::vector<int32_t>> OutputHead::Sample(ExecContext& ctx, const Batch& batch,
-                                                        const TensorView& y,
-                                                        const std::vector<int32_t>& status,
-                                                        v1::StepResult& result) {
-  // A sequence with a bad row anywhere in its chunk ends now: its state and keys are poisoned.
+void OutputHead::AddMasks(const v1::StepPlan& plan) {
+  for (const v1::TokenMask& mask : plan.masks()) token_masks_[mask.id()] = mask.bits();
+}
+
+void OutputHead::RetireMasks(const v1::StepPlan& plan) {
+  for (const uint64_t id : plan.retired_masks()) token_masks_.erase(id);
+}
+
+// A sequence with a bad row anywhere in its chunk ends now: its state and keys are poisoned.
+void OutputHead::EndBadRows(const Batch& batch, const std::vector<int32_t>& status, v1::StepResult& result) {
   for (const BatchSequence& s : batch.sequences()) {
     for (int64_t r = s.row; r < s.row + s.count && !s.sequence->ended; ++r) {
       const int32_t tag = status[static_cast<size_t>(r)];
@@ -66,6 +71,14 @@ absl::StatusOr<std::vector<int32_t>> OutputHead::Sample(ExecContext& ctx, const 
       s.sequence->ended = true;
     }
   }
+}
+
+absl::StatusOr<std::vector<int32_t>> OutputHead::Sample(ExecContext& ctx, const Batch& batch,
+                                                        const TensorView& y,
+                                                        const std::vector<int32_t>& status,
+                                                        v1::StepResult& result) {
+  EndBadRows(batch, status, result);
+  RETURN_IF_ERROR(ScorePrompts(ctx, batch, y, result));
   const std::vector<const BatchSequence*> sampled = batch.Sampled();
   std::vector<int32_t> feedback;
   if (sampled.empty()) return feedback;
@@ -125,15 +138,78 @@ absl::Status OutputHead::Observe(ExecContext& ctx, const Batch& batch, const Ten
   return absl::OkStatus();
 }
 
+// The logits at a position are those of the token behind it. lm_head runs over these rows alone, a few at a
+// time. Which rows are gathered follows from the plan, so that all ranks of the stage take part.
+absl::Status OutputHead::ScorePrompts(ExecContext& ctx, const Batch& batch, const TensorView& y,
+                                      v1::StepResult& result) {
+  for (const BatchSequence& s : batch.sequences()) {
+    if (s.sequence->sampling.prompt_logprobs() <= 0) continue;
+    const int64_t count = std::min(s.count, s.sequence->prompt_count - 1 - s.position);
+    v1::PromptScores* scores = nullptr;
+    for (int64_t first = 0; first < count; first += kObservedRows) {
+      const int64_t n = std::min(kObservedRows, count - first);
+      std::vector<int32_t> rows;
+      for (int64_t i = 0; i < n; ++i) rows.push_back(static_cast<int32_t>(s.row + first + i));
+      const size_t mark = ctx.arena.used();
+      ASSIGN_OR_RETURN(const std::vector<float> logits, GatherLogits(ctx, y, rows));
+      ctx.arena.Rewind(mark);
+      if (ctx.stage.rank() != 0) continue;  // its result is the one that is sent
+      ctx.activity.Set("scoring the prompt");
+      if (scores == nullptr) {
+        scores = result.add_prompt_scores();
+        scores->set_sequence(s.id);
+        scores->set_position(s.position + 1);
+      }
+      for (int64_t i = 0; i < n && !s.sequence->ended; ++i) {
+        ScoreRow(s, s.position + first + i + 1,
+                 Shards(logits, static_cast<size_t>(i), static_cast<size_t>(n)), scores, result);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+void OutputHead::ScoreRow(const BatchSequence& s, int64_t position,
+                          const std::vector<std::span<const float>>& shards, v1::PromptScores* scores,
+                          v1::StepResult& result) {
+  const int32_t id = s.sequence->ids[static_cast<size_t>(position)];
+  const auto scored = sampler_.Score(shards, mask_, id, s.sequence->sampling.prompt_logprobs() - 1);
+  if (!scored.ok()) {
+    // `ended` stays: the other ranks do not know, and draw a token that the coordinator will drop.
+    v1::SequenceError* error = result.add_errors();
+    error->set_sequence(s.id);
+    error->set_message("lm_head: " + Message(scored.status()));
+    return;
+  }
+  v1::ScoredToken* token = scores->add_tokens();
+  token->set_id(id);
+  token->set_logprob(scored->logprob);
+  token->set_rank(scored->rank);
+  for (const auto& [top_id, logprob] : scored->top) {
+    v1::TokenLogprob* top = token->add_top();
+    top->set_id(top_id);
+    top->set_logprob(logprob);
+  }
+}
+
 absl::StatusOr<int32_t> OutputHead::DrawOne(const BatchSequence& s,
                                             const std::vector<std::span<const float>>& shards,
                                             v1::StepResult& result) {
   Sequence& sequence = *s.sequence;
   const int64_t position = s.position + s.count;
+  std::string_view allowed;
+  if (s.mask != 0) {
+    const auto mask = token_masks_.find(s.mask);
+    if (mask == token_masks_.end()) {
+      return Internal("sequence {} names mask {}, which was never announced or is retired", s.id, s.mask);
+    }
+    allowed = mask->second;
+  }
   const auto drawn = sampler_.Sample({.logits = shards,
                                       .params = &sequence.sampling,
                                       .counts = &sequence.counts,
                                       .mask = &mask_,
+                                      .allowed = allowed,
                                       .position = position,
                                       .generated = sequence.generated});
   if (!drawn.ok()) {

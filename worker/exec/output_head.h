@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "fulger/v1/step.pb.h"
@@ -23,8 +25,12 @@ class OutputHead {
   OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, TensorView lm_head,
              std::span<const int32_t> masked);
 
-  // y f32 [T, hidden] after the final norm; status i32 per row. Fills result.tokens and result.errors,
-  // updates the sequences, and returns the feedback: per sampled sequence the token, or -1 when it has ended.
+  // Takes in the masks of a plan before its rows, and forgets what it retires after them.
+  void AddMasks(const v1::StepPlan& plan);
+  void RetireMasks(const v1::StepPlan& plan);
+
+  // y f32 [T, hidden] after the final norm; status i32 per row. Fills the result, updates the sequences, and
+  // returns the feedback: per sampled sequence the token, or -1 when it has ended.
   absl::StatusOr<std::vector<int32_t>> Sample(ExecContext& ctx, const Batch& batch, const TensorView& y,
                                               const std::vector<int32_t>& status, v1::StepResult& result);
 
@@ -39,6 +45,11 @@ class OutputHead {
  private:
   absl::StatusOr<std::vector<float>> GatherLogits(ExecContext& ctx, const TensorView& y,
                                                   const std::vector<int32_t>& rows);
+  void EndBadRows(const Batch& batch, const std::vector<int32_t>& status, v1::StepResult& result);
+  absl::Status ScorePrompts(ExecContext& ctx, const Batch& batch, const TensorView& y,
+                            v1::StepResult& result);
+  void ScoreRow(const BatchSequence& s, int64_t position, const std::vector<std::span<const float>>& shards,
+                v1::PromptScores* scores, v1::StepResult& result);
   absl::StatusOr<int32_t> DrawOne(const BatchSequence& s, const std::vector<std::span<const float>>& shards,
                                   v1::StepResult& result);
   // Row i of `n` gathered ones, as the runs of the vocabulary in order.
@@ -50,6 +61,7 @@ class OutputHead {
   TensorView lm_head_;
   VocabMask mask_;
   Sampler sampler_;
+  std::unordered_map<uint64_t, std::string> token_masks_;
 };
 
 }  // namespace fulger

@@ -18,6 +18,7 @@ absl::Status SequenceTable::Apply(const v1::StepPlan& plan) {
         s.counts.AddOutput(added.ids(i));
       }
     }
+    s.prompt_count = added.prompt_count();
     s.generated = added.ids_size() - added.prompt_count();
   }
   for (const v1::BlockAddition& addition : plan.blocks()) {

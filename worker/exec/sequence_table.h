@@ -18,7 +18,8 @@ struct Sequence {
   std::vector<int32_t> blocks;
   std::vector<int32_t> ids;  // announced, then fed back; complete on stage 0 only
   v1::SamplingParams sampling;
-  TokenCounts counts;     // last stage
+  TokenCounts counts;  // last stage
+  int64_t prompt_count = 0;
   int64_t generated = 0;  // last stage
   bool ended = false;     // finished or failed: its rows write nothing and sample nothing
 };

@@ -155,6 +155,7 @@ absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   last_step_ = plan.step();
   RETURN_IF_ERROR(RunOperations(plan));
   RETURN_IF_ERROR(sequences_.Apply(plan));
+  if (head_.has_value()) head_->AddMasks(plan);
   ASSIGN_OR_RETURN(Batch batch,
                    Batch::Make(plan, sequences_, setup_.options.max_step_tokens, setup_.options.block_size));
   v1::StepResult result;
@@ -165,6 +166,7 @@ absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   result.set_epoch(plan.epoch());
   result.set_step(plan.step());
   sequences_.Retire(plan);
+  if (head_.has_value()) head_->RetireMasks(plan);
   setup_.activity.Set("idle");
   timing_.total_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;

@@ -75,8 +75,9 @@ absl::StatusOr<Sampled> Sampler::SampleAt(const SampleInput& input, double u) {
   sampled.id = Greedy(params) ? FirstOfOrder(logits_) : Draw(params, u);
   if (sampled.id < 0) {
     return InvalidArgument(
-        "sampling: no token is left ({} allowed ids, {} stop ids held back by min_tokens {})",
-        params.allowed_ids_size(), params.stop_ids_size(), params.min_tokens());
+        "sampling: no token is left ({} allowed ids, {} stop ids held back by min_tokens {}{})",
+        params.allowed_ids_size(), params.stop_ids_size(), params.min_tokens(),
+        input.allowed.empty() ? "" : ", and a grammar");
   }
   if (params.logprobs() >= 0) RETURN_IF_ERROR(AddLogprobs(params.logprobs(), sampled));
   return sampled;
@@ -87,6 +88,8 @@ absl::StatusOr<Sampled> Sampler::Score(LogitShards logits, const VocabMask& mask
   Sampled scored;
   scored.id = id;
   RETURN_IF_ERROR(AddLogprobs(top, scored));
+  const float own = raw_[static_cast<size_t>(id)];
+  scored.rank = 1 + static_cast<int32_t>(std::ranges::count_if(raw_, [own](float x) { return x > own; }));
   return scored;
 }
 
@@ -157,6 +160,15 @@ absl::Status Sampler::Restrict(const SampleInput& input) {
                                input.mask->vocabulary(), id);
       }
       logits_[static_cast<size_t>(id)] = raw_[static_cast<size_t>(id)];
+    }
+  }
+  if (!input.allowed.empty()) {
+    if (input.allowed.size() != (logits_.size() + 7) / 8) {
+      return InvalidArgument("sampling mask: expected {} bytes, found {}", (logits_.size() + 7) / 8,
+                             input.allowed.size());
+    }
+    for (size_t id = 0; id < logits_.size(); ++id) {
+      if ((static_cast<unsigned char>(input.allowed[id / 8]) >> (id % 8) & 1U) == 0) logits_[id] = kOut;
     }
   }
   if (input.generated < params.min_tokens()) {

@@ -4,7 +4,8 @@
 // Order of the steps (that of vLLM's v1/sample/sampler.py):
 //   1. log-probabilities are those of the raw logits: log-softmax over the usable vocabulary, before all
 //   below
-//   2. allowed_ids; stop ids are left out while fewer than min_tokens are generated; logit_bias is added
+//   2. allowed_ids and the mask of a grammar; stop ids are left out while fewer than min_tokens are
+//   generated; logit_bias is added
 //   3. penalties: repetition (tokens of prompt and output: positive logits divided, others multiplied), then
 //      frequency * count and presence (output only) subtracted
 //   4. temperature 0 or top_k 1: the first of the order (logit descending, id ascending); done
@@ -17,6 +18,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -41,14 +43,16 @@ struct SampleInput {
   const v1::SamplingParams* params = nullptr;
   const TokenCounts* counts = nullptr;  // may be null where TokenCounts::Needed(params) is false
   const VocabMask* mask = nullptr;
-  int64_t position = 0;   // in the sequence, of the token to draw
-  int64_t generated = 0;  // output tokens before it
+  std::string_view allowed{};  // v1.TokenMask.bits; empty: all
+  int64_t position = 0;        // in the sequence, of the token to draw
+  int64_t generated = 0;       // output tokens before it
 };
 
 struct Sampled {
   int32_t id = 0;
   float logprob = 0;         // 0 when params.logprobs is -1
   std::vector<Logprob> top;  // the params.logprobs largest, (logprob descending, id ascending)
+  int32_t rank = 0;          // by Score: one more than the usable tokens that are likelier
 };
 
 // Keeps scratch memory of about five rows. One thread at a time.
@@ -60,7 +64,7 @@ class Sampler {
   // The same with u given: in [0, 1).
   absl::StatusOr<Sampled> SampleAt(const SampleInput& input, double u);
 
-  // The raw log-probability of `id` and the `top` largest (prompt log-probabilities, echo).
+  // The raw log-probability and the rank of `id`, and the `top` largest (prompt log-probabilities, echo).
   absl::StatusOr<Sampled> Score(LogitShards logits, const VocabMask& mask, int32_t id, int32_t top);
 
  private:

@@ -244,10 +244,40 @@ TEST_F(SamplerTest, LogprobsOfTheSampledTokenOnly) {
   EXPECT_TRUE(sampled.top.empty());
 }
 
+TEST_F(SamplerTest, OnlyWhatTheGrammarAllowsIsDrawn) {
+  const std::vector<float> logits = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
+  const VocabMask mask(10);
+  const std::span<const float> shards[] = {logits};
+  v1::SamplingParams params = Params(0);
+  params.set_logprobs(1);
+  SampleInput input{
+      .logits = shards, .params = &params, .mask = &mask, .allowed = std::string_view("\x50\x02", 2)};
+  ASSERT_OK_AND_ASSIGN(const Sampled greedy, sampler_.Sample(input));
+  EXPECT_EQ(greedy.id, 4);         // of 4, 6, 9
+  EXPECT_EQ(greedy.top[0].id, 0);  // log-probabilities are those of all tokens
+  params = Params(100);
+  std::vector<int> drawn(10);
+  for (input.position = 0; input.position < 300; ++input.position) {
+    ASSERT_OK_AND_ASSIGN(const Sampled sampled, sampler_.Sample(input));
+    ++drawn[static_cast<size_t>(sampled.id)];
+  }
+  for (const int id : {0, 1, 2, 3, 5, 7, 8}) EXPECT_EQ(drawn[static_cast<size_t>(id)], 0) << id;
+  for (const int id : {4, 6, 9}) EXPECT_GT(drawn[static_cast<size_t>(id)], 50) << id;
+  params.add_stop_ids(4);
+  params.set_min_tokens(1);
+  input.allowed = std::string_view("\x10\x00", 2);
+  EXPECT_THAT(sampler_.Sample(input).status(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("a grammar")));
+  input.allowed = "\x10";
+  EXPECT_THAT(sampler_.Sample(input).status(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("expected 2 bytes")));
+}
+
 TEST_F(SamplerTest, Score) {
   const std::vector<float> logits = {std::log(5.0f), std::log(3.0f), std::log(2.0f)};
   const std::span<const float> shards[] = {std::span(logits).first(1), std::span(logits).last(2)};
   ASSERT_OK_AND_ASSIGN(const Sampled scored, sampler_.Score(shards, VocabMask(3), 1, 1));
+  EXPECT_EQ(scored.rank, 2);
   EXPECT_NEAR(scored.logprob, std::log(0.3), 1e-6);
   ASSERT_EQ(scored.top.size(), 1u);
   EXPECT_EQ(scored.top[0].id, 0);
