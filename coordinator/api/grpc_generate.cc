@@ -89,10 +89,13 @@ void GenerateCall::Submit(TimePoint arrival) {
   }
   const absl::Status status =
       gone ? Cancelled("the client left")
-           : frontend_->Generate(ToInput(*request_, id_, arrival),
-                                 {.on_prompt = nullptr,
-                                  .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
-                                  .on_done = [self](const TextResult& result) { self->OnResult(result); }});
+           : frontend_->Generate(
+                 ToInput(*request_, id_, arrival),
+                 {.on_prompt = nullptr,
+                  .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
+                  .on_prompt_tokens =
+                      [self](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(tokens); },
+                  .on_done = [self](const TextResult& result) { self->OnResult(result); }});
   bool cancel = false;
   {
     std::lock_guard lock(mu_);
@@ -104,6 +107,24 @@ void GenerateCall::Submit(TimePoint arrival) {
   }
   if (!status.ok()) Refuse(status);
   if (cancel) frontend_->Cancel(id_);
+}
+
+void GenerateCall::OnPromptTokens(const std::vector<PromptToken>& tokens) {
+  v1::GenerateResponse response;
+  response.set_request_id(id_);
+  for (const PromptToken& token : tokens) {
+    if (token.rank == 0) continue;
+    v1::ScoredToken* scored = response.add_prompt();
+    scored->set_id(token.id);
+    scored->set_rank(token.rank);
+    scored->set_logprob(token.logprob);
+    for (const auto& [id, logprob] : token.top) {
+      v1::TokenLogprob* top = scored->add_top();
+      top->set_id(id);
+      top->set_logprob(logprob);
+    }
+  }
+  if (response.prompt_size() > 0) Push(std::move(response));
 }
 
 void GenerateCall::OnDelta(const TextDelta& delta) {
@@ -123,6 +144,10 @@ void GenerateCall::OnDelta(const TextDelta& delta) {
     top->set_id(id);
     top->set_logprob(logprob);
   }
+  Push(std::move(response));
+}
+
+void GenerateCall::Push(v1::GenerateResponse response) {
   std::lock_guard lock(mu_);
   if (finished_ || cancelled_) return;
   if (unsent_.size() >= max_unsent_) {

@@ -42,7 +42,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
 
  private:
   void Submit(TimePoint arrival);
+  void OnPromptTokens(const std::vector<PromptToken>& tokens);
   void OnDelta(const TextDelta& delta);
+  void Push(v1::GenerateResponse response);
   void OnResult(const TextResult& result);
   // With mu_ held: the next write, or the end.
   void Advance();

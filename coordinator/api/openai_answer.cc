@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <set>
@@ -94,15 +95,21 @@ void AppendEnd(std::string* out, const AnswerPart& part) {
 void AppendCalls(std::string* out, const AnswerPart& part, const std::string& id, bool indexed) {
   out->append(R"("tool_calls":[)");
   for (size_t i = 0; i < part.calls.size(); ++i) {
-    const int64_t number = part.first_call + static_cast<int64_t>(i);
+    const ToolCallDelta& call = part.calls[i];
     if (i > 0) out->push_back(',');
     out->push_back('{');
-    if (indexed) fmt::format_to(std::back_inserter(*out), R"("index":{},)", number);
-    fmt::format_to(std::back_inserter(*out), R"("id":"call_{}_{}_{}","type":"function","function":{{"name":)",
-                   id.substr(id.find('-') + 1), part.index, number);
-    AppendJsonString(out, part.calls[i].name);
-    out->append(R"(,"arguments":)");
-    AppendJsonString(out, part.calls[i].arguments);
+    if (indexed) fmt::format_to(std::back_inserter(*out), R"("index":{},)", call.index);
+    if (call.name.empty()) {
+      out->append(R"("function":{)");
+    } else {
+      fmt::format_to(std::back_inserter(*out),
+                     R"("id":"call_{}_{}_{}","type":"function","function":{{"name":)",
+                     id.substr(id.find('-') + 1), part.index, call.index);
+      AppendJsonString(out, call.name);
+      out->push_back(',');
+    }
+    out->append(R"("arguments":)");
+    AppendJsonString(out, call.arguments);
     out->append("}}");
   }
   out->push_back(']');
@@ -176,7 +183,15 @@ std::string UsageJson(const Usage& u) {
                      u.cached_tokens, u.image_tokens);
 }
 
-void LogprobsJson::Add(const TextDelta& delta) { chat_ ? AddChat(delta) : AddCompletion(delta); }
+void LogprobsJson::Add(const TextDelta& delta) {
+  if (chat_) return AddChat(delta);
+  AddCompletion(delta.id, delta.text, &delta.logprob, delta.top);
+}
+
+void LogprobsJson::AddPrompt(const PromptToken& token, size_t top) {
+  AddCompletion(token.id, token.text, token.rank > 0 ? &token.logprob : nullptr,
+                std::span(token.top).first(std::min(top, token.top.size())));
+}
 
 void LogprobsJson::AddChat(const TextDelta& delta) {
   AppendComma(&content_);
@@ -191,29 +206,58 @@ void LogprobsJson::AddChat(const TextDelta& delta) {
   content_.append("]}");
 }
 
-void LogprobsJson::AddCompletion(const TextDelta& delta) {
-  const std::string token = frontend_->TokenText(delta.id);
-  AppendComma(&tokens_);
+// `logprob` is null for the first token of a prompt.
+void LogprobsJson::AddCompletion(int32_t id, const std::string& text, const float* logprob,
+                                 std::span<const std::pair<int32_t, float>> top) {
+  const std::string token = frontend_->TokenText(id);
+  for (std::string* list : {&tokens_, &values_, &offsets_, &tops_}) AppendComma(list);
   AppendJsonString(&tokens_, token);
-  AppendComma(&values_);
-  AppendLogprob(&values_, delta.logprob);
-  AppendComma(&offsets_);
   offsets_ += std::to_string(offset_);
-  offset_ += Characters(delta.text);
-  AppendComma(&tops_);
+  offset_ += Characters(text);
+  if (logprob == nullptr) {
+    values_ += "null";
+    tops_ += "null";
+    return;
+  }
+  AppendLogprob(&values_, *logprob);
   tops_.push_back('{');
   std::set<std::string> seen;  // tokens that are not whole characters may read the same
-  const auto add = [&](const std::string& text, float logprob) {
+  const auto add = [&](const std::string& spelled, float value) {
     std::string key;
-    AppendJsonString(&key, text);
+    AppendJsonString(&key, spelled);
     if (!seen.insert(key).second) return;
     if (seen.size() > 1) tops_.push_back(',');
     tops_ += key + ":";
-    AppendLogprob(&tops_, logprob);
+    AppendLogprob(&tops_, value);
   };
-  for (const auto& [id, logprob] : delta.top) add(frontend_->TokenText(id), logprob);
-  add(token, delta.logprob);
+  for (const auto& [other, value] : top) add(frontend_->TokenText(other), value);
+  add(token, *logprob);
   tops_.push_back('}');
+}
+
+void PromptLogprobsJson::Add(const PromptToken& token) {
+  AppendComma(&list_);
+  if (token.rank == 0) {
+    list_ += "null";
+    return;
+  }
+  list_.push_back('{');
+  const auto add = [&](int32_t id, float logprob, int64_t rank) {
+    if (list_.back() != '{') list_.push_back(',');
+    fmt::format_to(std::back_inserter(list_), R"("{}":{{"logprob":)", id);
+    AppendLogprob(&list_, logprob);
+    fmt::format_to(std::back_inserter(list_), R"(,"rank":{},"decoded_token":)", rank);
+    AppendJsonString(&list_, frontend_->TokenText(id));
+    list_.push_back('}');
+  };
+  bool own = false;
+  for (int64_t i = 0; i < top_ && i < std::ssize(token.top); ++i) {
+    const auto& [id, logprob] = token.top[static_cast<size_t>(i)];
+    own = own || id == token.id;
+    add(id, logprob, i + 1);
+  }
+  if (!own) add(token.id, token.logprob, token.rank);
+  list_.push_back('}');
 }
 
 std::string LogprobsJson::Take() {
@@ -277,9 +321,16 @@ std::string AnswerWriter::Whole(const std::vector<AnswerPart>& choices, const st
     }
     out.append(R"(,"logprobs":)").append(part.logprobs).push_back(',');
     AppendEnd(&out, part);
+    if (!chat_ && !part.prompt_logprobs.empty()) {
+      out.append(R"(,"prompt_logprobs":)").append(part.prompt_logprobs);
+    }
     out.push_back('}');
   }
-  out.append(R"(],"usage":)").append(usage).push_back('}');
+  out.append(R"(],"usage":)").append(usage);
+  if (chat_ && !choices[0].prompt_logprobs.empty()) {  // all choices have the same prompt
+    out.append(R"(,"prompt_logprobs":)").append(choices[0].prompt_logprobs);
+  }
+  out.push_back('}');
   return out;
 }
 

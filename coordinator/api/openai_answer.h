@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -31,12 +33,15 @@ class LogprobsJson {
  public:
   LogprobsJson(const Frontend* frontend, bool chat) : frontend_(frontend), chat_(chat) {}
   void Add(const TextDelta& delta);
+  // Completions with echo: a token of the prompt, with at most `top` of the likeliest.
+  void AddPrompt(const PromptToken& token, size_t top);
   // The object, or "null" when nothing was added; then empty again (text offsets go on).
   std::string Take();
 
  private:
   void AddChat(const TextDelta& delta);
-  void AddCompletion(const TextDelta& delta);
+  void AddCompletion(int32_t id, const std::string& text, const float* logprob,
+                     std::span<const std::pair<int32_t, float>> top);
 
   const Frontend* frontend_;
   const bool chat_;
@@ -45,14 +50,28 @@ class LogprobsJson {
   int64_t offset_ = 0;                            // in characters
 };
 
+// The log probabilities of a prompt as vLLM shows them: a list of objects by token id, null for the first.
+class PromptLogprobsJson {
+ public:
+  // Of each token its own and the `top` likeliest.
+  PromptLogprobsJson(const Frontend* frontend, int64_t top) : frontend_(frontend), top_(top) {}
+  void Add(const PromptToken& token);
+  std::string Take() { return "[" + std::exchange(list_, {}) + "]"; }
+
+ private:
+  const Frontend* frontend_;
+  const int64_t top_;
+  std::string list_;
+};
+
 // A piece of one choice; what is absent is left out or null as OpenAI does.
 struct AnswerPart {
   int64_t index = 0;
   bool role = false;  // chat streams: the first chunk
   std::string text;
-  std::vector<ToolCall> calls;
-  int64_t first_call = 0;  // index of calls[0] in this choice
+  std::vector<ToolCallDelta> calls;
   std::string logprobs = "null";
+  std::string prompt_logprobs;      // whole answers; empty: not asked for
   const TextResult* end = nullptr;  // with the last
   bool called = false;              // with the last: tools were called
 };

@@ -18,7 +18,13 @@ OpenAiGeneration::OpenAiGeneration(OpenAiRequest request, AnswerWriter writer, H
       choice.id = fmt::format("{}-{}", writer_.id(), choices_.size() - 1);
       choice.prompt = p;
       if (!request_.prompts[p].tools.empty()) choice.tools.emplace();
-      if (request_.prompts[p].sampling.logprobs() >= 0) choice.logprobs.emplace(frontend_, request_.chat);
+      if (const int32_t top = request_.prompts[p].sampling.logprobs(); top >= 0) {
+        choice.logprobs.emplace(frontend_, request_.chat);
+        choice.top = static_cast<size_t>(top);
+      }
+      if (request_.prompt_logprobs >= 0) {
+        choice.prompt_logprobs.emplace(frontend_, request_.prompt_logprobs);
+      }
       leaving_->ids.push_back(choice.id);
     }
   }
@@ -75,13 +81,25 @@ TextHandlers OpenAiGeneration::Handlers(size_t choice) {
                 self->prompts_[self->choices_[choice].prompt] = info;
               },
           .on_delta = [self, choice](TextDelta&& delta) { self->OnDelta(choice, std::move(delta)); },
+          .on_prompt_tokens =
+              [self, choice](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(choice, tokens); },
           .on_done = [self, choice](const TextResult& result) { self->OnDone(choice, result); }};
+}
+
+void OpenAiGeneration::OnPromptTokens(size_t index, const std::vector<PromptToken>& tokens) {
+  std::lock_guard lock(mu_);
+  Choice& choice = choices_[index];
+  for (const PromptToken& token : tokens) {
+    if (choice.prompt_logprobs) choice.prompt_logprobs->Add(token);
+    if (request_.echo && choice.logprobs) choice.logprobs->AddPrompt(token, choice.top);
+  }
 }
 
 void OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
   std::lock_guard lock(mu_);
   if (finished_) return;
   Choice& choice = choices_[index];
+  if (choice.enough) return;
   if (delta.id >= 0) {
     ++choice.tokens;
     if (choice.logprobs) choice.logprobs->Add(delta);
@@ -95,7 +113,12 @@ void OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
   if (request_.stream && delta.id >= 0 && !delta.last) StreamPart(index);
 }
 
-void OpenAiGeneration::OnDone(size_t index, const TextResult& result) {
+void OpenAiGeneration::OnDone(size_t index, const TextResult& ended) {
+  TextResult result = ended;
+  {
+    std::lock_guard lock(mu_);
+    if (choices_[index].enough && result.finish_reason == "cancelled") result.finish_reason = "stop";
+  }
   if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
     Fail(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
     return;
@@ -103,9 +126,9 @@ void OpenAiGeneration::OnDone(size_t index, const TextResult& result) {
   std::lock_guard lock(mu_);
   if (finished_) return;
   Choice& choice = choices_[index];
-  if (choice.tools) Add(&choice, choice.tools->Flush());
-  choice.result = result;
-  choice.tokens = result.completion_tokens;
+  if (choice.tools && !choice.enough) Add(&choice, choice.tools->Flush());
+  choice.result = std::move(result);
+  choice.tokens = choice.result->completion_tokens;
   ++done_;
   if (request_.stream) StreamPart(index);
   if (done_ == choices_.size()) Complete();
@@ -144,7 +167,19 @@ void OpenAiGeneration::EnsureBegun() {
 
 void OpenAiGeneration::Add(Choice* choice, ToolCallParser::Output output) {
   choice->text += output.text;
-  for (ToolCall& call : output.calls) choice->calls.push_back(std::move(call));
+  for (ToolCallDelta& call : output.calls) {
+    if (request_.one_call && call.index > 0) break;
+    choice->called = true;
+    if (!choice->calls.empty() && choice->calls.back().index == call.index) {
+      choice->calls.back().arguments += call.arguments;
+    } else {
+      choice->calls.push_back(std::move(call));
+    }
+  }
+  if (request_.one_call && !choice->enough && choice->tools->complete() > 0) {
+    choice->enough = true;  // what would follow is not wanted: the sequence need not write it
+    frontend_->Cancel(choice->id);
+  }
 }
 
 AnswerPart OpenAiGeneration::Part(size_t index) {
@@ -154,11 +189,10 @@ AnswerPart OpenAiGeneration::Part(size_t index) {
   part.role = !choice.begun;
   part.text = std::exchange(choice.text, {});
   part.calls = std::exchange(choice.calls, {});
-  part.first_call = choice.calls_sent;
-  choice.calls_sent += static_cast<int64_t>(part.calls.size());
   if (choice.logprobs) part.logprobs = choice.logprobs->Take();
+  if (choice.prompt_logprobs && choice.result) part.prompt_logprobs = choice.prompt_logprobs->Take();
   if (choice.result) part.end = &*choice.result;
-  part.called = choice.calls_sent > 0;
+  part.called = choice.called;
   choice.begun = true;
   return part;
 }

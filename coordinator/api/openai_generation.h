@@ -35,17 +35,21 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
   struct Choice {
     std::string id;
     size_t prompt = 0;
-    bool begun = false;  // something was streamed
-    std::string text;    // not streamed yet, or all of it
-    std::vector<ToolCall> calls;
-    int64_t calls_sent = 0;
+    bool begun = false;                // something was streamed
+    std::string text;                  // not streamed yet, or all of it
+    std::vector<ToolCallDelta> calls;  // as `text`
+    bool called = false;
+    bool enough = false;  // the one call that was allowed is complete
     int64_t tokens = 0;
+    size_t top = 0;  // log probabilities besides the token's own
     std::optional<ToolCallParser> tools;
     std::optional<LogprobsJson> logprobs;
+    std::optional<PromptLogprobsJson> prompt_logprobs;
     std::optional<TextResult> result;
   };
 
   TextHandlers Handlers(size_t choice);
+  void OnPromptTokens(size_t choice, const std::vector<PromptToken>& tokens);
   void OnDelta(size_t choice, TextDelta&& delta);
   void OnDone(size_t choice, const TextResult& result);
   void Fail(const absl::Status& status);

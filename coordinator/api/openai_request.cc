@@ -1,10 +1,12 @@
 #include "coordinator/api/openai_request.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "base/log.h"
 #include "coordinator/api/json_fields.h"
+#include "coordinator/api/openai_form.h"
 #include "coordinator/api/openai_messages.h"
 #include "coordinator/frontend/field_error.h"
 
@@ -20,17 +22,16 @@ constexpr int32_t kCompletionTokens = 16;  // OpenAI's default for /v1/completio
 
 // Fields that would change the answer and that no part of this server can honour.
 constexpr std::pair<const char*, const char*> kRefused[] = {
-    {"prompt_logprobs", "log probabilities of the prompt are not computed"},
     {"use_beam_search", "there is no beam search"},
     {"suffix", "there is no insertion"},
     {"functions", "the old form of tools is not supported: use tools"},
     {"function_call", "the old form of tool_choice is not supported"},
     {"audio", "the model has no audio"},
-    {"guided_json", "constrained decoding is not supported"},
-    {"guided_regex", "constrained decoding is not supported"},
-    {"guided_choice", "constrained decoding is not supported"},
-    {"guided_grammar", "constrained decoding is not supported"},
-    {"structured_outputs", "constrained decoding is not supported"},
+    {"guided_json", "use response_format"},
+    {"guided_regex", "use response_format"},
+    {"guided_choice", "use response_format"},
+    {"guided_grammar", "use response_format"},
+    {"structured_outputs", "use response_format"},
     {"chat_template", "the template is the checkpoint's"},
     {"chat_template_kwargs", "the template takes no arguments"},
     {"documents", "the template takes no documents"},
@@ -149,6 +150,11 @@ absl::Status ReadCommon(const JsonFields& f, const OpenAiLimits& limits, OpenAiR
   RETURN_IF_ERROR(ReadTokenRules(f, limits, &input->sampling));
   RETURN_IF_ERROR(ReadLengths(f, out->chat, &input->sampling));
   RETURN_IF_ERROR(ReadLogprobs(f, out->chat, &input->sampling));
+  RETURN_IF_ERROR(f.Int("prompt_logprobs", 0, kMaxLogprobs, &out->prompt_logprobs));
+  if (out->prompt_logprobs >= 0 && out->stream) {
+    return FieldError(f.Path("prompt_logprobs"), "not together with stream: true");
+  }
+  input->sampling.set_prompt_logprobs(static_cast<int32_t>(out->prompt_logprobs + 1));
   RETURN_IF_ERROR(ReadStop(f, input));
   RETURN_IF_ERROR(f.Int("truncate_prompt_tokens", 1, kIntMax, &input->truncate_prompt));
   if (f.Find("seed") != nullptr) {
@@ -157,42 +163,6 @@ absl::Status ReadCommon(const JsonFields& f, const OpenAiLimits& limits, OpenAiR
         f.Int("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), &seed));
     input->seed = static_cast<uint64_t>(seed);
   }
-  if (const json* format = f.Find("response_format"); format != nullptr) {
-    std::string type;
-    if (!format->is_object()) {
-      return FieldError(f.Path("response_format"), "expected an object, found {}", JsonKind(*format));
-    }
-    RETURN_IF_ERROR(JsonFields(*format, f.Path("response_format") + ".").String("type", &type));
-    if (type != "text") {
-      return FieldError(f.Path("response_format"),
-                        "constrained decoding is not supported: expected text, found \"{}\"", type);
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadTools(const JsonFields& f, GenerateInput* input) {
-  const json* tools = f.Find("tools");
-  const json* choice = f.Find("tool_choice");
-  if (tools != nullptr && !tools->is_array()) {
-    return FieldError(f.Path("tools"), "expected a list, found {}", JsonKind(*tools));
-  }
-  const bool any = tools != nullptr && !tools->empty();
-  if (choice != nullptr && *choice != "auto" && *choice != "none") {
-    return FieldError(f.Path("tool_choice"), "expected auto or none: the model cannot be forced to call");
-  }
-  if (!any || (choice != nullptr && *choice == "none")) return absl::OkStatus();
-  bool parallel = true;
-  RETURN_IF_ERROR(f.Bool("parallel_tool_calls", &parallel));
-  if (!parallel) return FieldError(f.Path("parallel_tool_calls"), "the number of calls cannot be limited");
-  for (size_t i = 0; i < tools->size(); ++i) {
-    const json& tool = (*tools)[i];
-    const std::string path = fmt::format("{}[{}]", f.Path("tools"), i);
-    if (!tool.is_object()) return FieldError(path, "expected an object, found {}", JsonKind(tool));
-    const json* function = JsonFields(tool).Find("function");
-    if (function == nullptr || !function->is_object()) return FieldError(path + ".function", "missing");
-    input->tools.push_back(tool.dump());
-  }
   return absl::OkStatus();
 }
 
@@ -200,7 +170,6 @@ absl::Status ReadChatPrompt(const JsonFields& f, const OpenAiLimits& limits, Gen
   const json* messages = f.Find("messages");
   if (messages == nullptr) return FieldError("messages", "missing");
   ASSIGN_OR_RETURN(input->messages, ParseMessages(*messages, limits));
-  RETURN_IF_ERROR(ReadTools(f, input));
   RETURN_IF_ERROR(f.Bool("continue_final_message", &input->continue_final_message));
   input->add_generation_prompt = !input->continue_final_message;
   RETURN_IF_ERROR(f.Bool("add_generation_prompt", &input->add_generation_prompt));
@@ -258,6 +227,7 @@ absl::StatusOr<OpenAiRequest> ParseChatRequest(std::string_view body, const Open
   RETURN_IF_ERROR(ReadCommon(f, limits, &out, &input));
   RETURN_IF_ERROR(f.Refuse("echo", "chat has no echo"));
   RETURN_IF_ERROR(ReadChatPrompt(f, limits, &input));
+  RETURN_IF_ERROR(ReadAnswerForm(f, body, &out, &input));
   out.prompts.push_back(std::move(input));
   return out;
 }
@@ -268,9 +238,11 @@ absl::StatusOr<OpenAiRequest> ParseCompletionRequest(std::string_view body, cons
   OpenAiRequest out;
   GenerateInput common;
   RETURN_IF_ERROR(ReadCommon(f, limits, &out, &common));
+  RETURN_IF_ERROR(ReadResponseFormat(f, body, &common));
   RETURN_IF_ERROR(f.Bool("echo", &out.echo));
   if (out.echo && common.sampling.logprobs() >= 0) {
-    return FieldError("echo", "not together with logprobs: those of the prompt are not computed");
+    common.sampling.set_prompt_logprobs(
+        std::max(common.sampling.prompt_logprobs(), common.sampling.logprobs() + 1));
   }
   RETURN_IF_ERROR(ReadPrompts(f, limits, common, &out.prompts));
   if (static_cast<int64_t>(out.prompts.size()) * out.n > limits.max_choices) {
@@ -288,6 +260,7 @@ absl::StatusOr<TokenizeRequest> ParseTokenizeRequest(std::string_view body, cons
   RETURN_IF_ERROR(f.Bool("return_token_strs", &out.return_token_strings));
   if (f.Find("messages") != nullptr) {
     RETURN_IF_ERROR(ReadChatPrompt(f, limits, &out.input));
+    RETURN_IF_ERROR(ReadTools(f, body, &out.input));
     return out;
   }
   if (f.Find("prompt") == nullptr) return FieldError("prompt", "missing, and so is messages");

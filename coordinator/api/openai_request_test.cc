@@ -45,6 +45,41 @@ TEST(ChatRequest, DefaultsAreThoseOfTheContract) {
   EXPECT_TRUE(in.add_generation_prompt);
 }
 
+TEST(ChatRequest, FormsOfAnswers) {
+  const auto form = [](const std::string& more) -> std::optional<AnswerForm> {
+    const auto r = ParseChatRequest(R"({"messages":[{"role":"user","content":"x"}],)" + more + "}", kLimits);
+    EXPECT_OK(r.status());
+    return r.ok() ? r->prompts[0].form : std::nullopt;
+  };
+  EXPECT_FALSE(form(R"("response_format":{"type":"text"})").has_value());
+  EXPECT_EQ(form(R"("response_format":{"type":"json_object"})")->kind, AnswerForm::Kind::kJsonObject);
+  // The schema's properties keep their order.
+  const auto schema =
+      form(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"z":{"b":1,"a":2},"c":3}}})");
+  EXPECT_EQ(schema->kind, AnswerForm::Kind::kJsonSchema);
+  EXPECT_EQ(schema->schema, R"({"z":{"b":1,"a":2},"c":3})");
+  EXPECT_EQ(schema->field, "response_format.json_schema.schema");
+
+  const std::string f = R"({"type":"function","function":{"name":"f","parameters":{"type":"object"}}})";
+  const std::string g = R"({"function":{"strict":true,"parameters":{"b":1,"a":2},"name":"g"}})";
+  EXPECT_FALSE(form(R"("tools":[)" + f + "]").has_value());
+  EXPECT_FALSE(form(R"("tools":[)" + g + R"(],"tool_choice":"none")").has_value());
+  const auto strict = form(R"("tools":[)" + f + "," + g + R"(],"tool_choice":"auto")");
+  EXPECT_TRUE(strict->text && strict->several);
+  EXPECT_EQ(strict->tools.at(0).schema, "");  // not strict: any object
+  EXPECT_EQ(strict->tools.at(1).schema, R"({"b":1,"a":2})");
+  EXPECT_EQ(strict->tools.at(1).field, "tools[1].function.parameters");
+  const auto required = form(R"("tools":[)" + f + R"(],"tool_choice":"required")");
+  EXPECT_TRUE(!required->text && required->several);
+  EXPECT_FALSE(
+      form(R"("tools":[)" + f + R"(],"tool_choice":"required","parallel_tool_calls":false)")->several);
+  const auto named =
+      form(R"("tools":[)" + f + "," + g + R"(],"tool_choice":{"type":"function","function":{"name":"g"}})");
+  EXPECT_EQ(named->tools.size(), 1u);
+  EXPECT_EQ(named->tools.at(0).name, "g");
+  EXPECT_TRUE(!named->text && !named->several);
+}
+
 TEST(ChatRequest, NullIsAbsentAndUnknownFieldsAreIgnored) {
   ASSERT_OK_AND_ASSIGN(const OpenAiRequest r, ParseChat({{"temperature", nullptr},
                                                          {"stop", nullptr},
@@ -200,12 +235,29 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{{"allowed_token_ids", json::array()}}, "allowed_token_ids", "nothing"},
         BadCase{{{"top_logprobs", 2}}, "top_logprobs", "only with logprobs"},
         BadCase{{{"logprobs", true}, {"top_logprobs", 21}}, "top_logprobs", "found 21"},
-        BadCase{{{"response_format", {{"type", "json_object"}}}}, "response_format", "json_object"},
-        BadCase{{{"prompt_logprobs", 0}}, "prompt_logprobs", "not computed"},
-        BadCase{{{"guided_json", {{"a", 1}}}}, "guided_json", "constrained"},
+        BadCase{{{"response_format", {{"type", "xml"}}}}, "response_format.type", "found \"xml\""},
+        BadCase{{{"response_format", {{"type", "json_schema"}}}}, "response_format.json_schema", "missing"},
+        BadCase{{{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}}}}}},
+                "response_format.json_schema.schema",
+                "missing"},
+        BadCase{{{"prompt_logprobs", 21}}, "prompt_logprobs", "0 to 20"},
+        BadCase{{{"prompt_logprobs", 0}, {"stream", true}}, "prompt_logprobs", "stream"},
+        BadCase{{{"guided_json", {{"a", 1}}}}, "guided_json", "response_format"},
         BadCase{{{"echo", true}}, "echo", "no echo"},
-        BadCase{{{"tool_choice", "required"}}, "tool_choice", "cannot be forced"},
+        BadCase{{{"tool_choice", "required"}}, "tool_choice", "no tools"},
         BadCase{{{"tools", {{{"type", "x"}}}}}, "tools[0].function", "missing"},
+        BadCase{{{"tools", {{{"function", {{"name", "a b"}}}}}}}, "tools[0].function.name", "found \"a b\""},
+        BadCase{{{"tools", {{{"function", {{"name", "a"}}}}}}, {"tool_choice", {{"type", "function"}}}},
+                "tool_choice.function",
+                "missing"},
+        BadCase{{{"tools", {{{"function", {{"name", "a"}}}}}},
+                 {"tool_choice", {{"type", "function"}, {"function", {{"name", "b"}}}}}},
+                "tool_choice.function.name",
+                "no tool \"b\""},
+        BadCase{
+            {{"tools", {{{"function", {{"name", "a"}}}}}}, {"response_format", {{"type", "json_object"}}}},
+            "response_format",
+            "not together with tools"},
         BadCase{{{"messages", json::array()}}, "messages", "at least one"},
         BadCase{{{"messages", "hi"}}, "messages", "expected a list, found a string"},
         BadCase{{{"messages", nullptr}}, "messages", "missing"},
@@ -254,7 +306,6 @@ TEST(CompletionRequest, BadPrompts) {
   EXPECT_EQ(field({{"prompt", {"a", 1}}}), "prompt[1]");
   EXPECT_EQ(field({{"prompt", {{1}, json::array()}}}), "prompt[1]");
   EXPECT_EQ(field({{"prompt", {"a", "b", "c"}}, {"n", 3}}), "n");
-  EXPECT_EQ(field({{"prompt", "a"}, {"echo", true}, {"logprobs", 1}}), "echo");
   EXPECT_EQ(field({{"prompt", "a"}, {"suffix", "b"}}), "suffix");
 }
 

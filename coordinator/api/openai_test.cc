@@ -230,6 +230,52 @@ TEST_F(OpenAiTest, CompletionLogprobs) {
                         R"("top_logprobs":[{"C":-0.25,"A":-1},{"C":-0.25,"B":-1}]})"));
 }
 
+// The first token of a prompt has no score; 'y' was the second likeliest at its place, 'z' the ninth.
+void ScoredPrompt(FakeFrontend::Submission& s) {
+  std::vector<PromptToken> first(2), rest(1);
+  first[0] = {.id = 'x', .text = "x"};
+  first[1] = {.id = 'y', .text = "y", .rank = 2, .logprob = -1.5F, .top = {{'a', -0.25F}, {'y', -1.5F}}};
+  rest[0] = {.id = 'z', .text = "z", .rank = 9, .logprob = -4, .top = {{'b', -1}, {'c', -2}}};
+  s.handlers.on_prompt_tokens(std::move(first));
+  s.handlers.on_prompt_tokens(std::move(rest));
+  TextDelta delta;
+  delta.id = 'A';
+  delta.text = "A";
+  delta.logprob = -3;
+  delta.top = {{'C', -0.5F}};
+  s.handlers.on_delta(std::move(delta));
+  s.Done("length", 1);
+}
+
+TEST_F(OpenAiTest, PromptLogprobs) {
+  frontend_.script = ScoredPrompt;
+  Serve();
+  const std::string list =
+      R"("prompt_logprobs":[null,{"97":{"logprob":-0.25,"rank":1,"decoded_token":"a"},)"
+      R"("121":{"logprob":-1.5,"rank":2,"decoded_token":"y"}},{"98":{"logprob":-1,"rank":1,"decoded_token":"b"},)"
+      R"("99":{"logprob":-2,"rank":2,"decoded_token":"c"},"122":{"logprob":-4,"rank":9,"decoded_token":"z"}}])";
+  TestResponse r = Call("POST", kText, R"({"prompt":"xyz","prompt_logprobs":2})");
+  EXPECT_THAT(r.body, HasSubstr(R"("stop_reason":null,)" + list + "}],\"usage\""));
+  EXPECT_EQ(frontend_.Wait(0)->input.sampling.prompt_logprobs(), 3);
+  r = Call("POST", kChat, ChatBody(R"(,"prompt_logprobs":2)"));
+  EXPECT_THAT(r.body, HasSubstr(R"("image_tokens":1}},)" + list + "}"));
+  r = Call("POST", kText, R"({"prompt":"xyz","prompt_logprobs":0})");
+  EXPECT_THAT(r.body, HasSubstr(R"([null,{"121":{"logprob":-1.5,"rank":2,"decoded_token":"y"}},)"
+                                R"({"122":{"logprob":-4,"rank":9,"decoded_token":"z"}}])"));
+}
+
+TEST_F(OpenAiTest, EchoWithLogprobs) {
+  frontend_.script = ScoredPrompt;
+  Serve();
+  const std::string logprobs =
+      R"("logprobs":{"text_offset":[0,1,2,3],"token_logprobs":[null,-1.5,-4,-3],"tokens":["x","y","z","A"],)"
+      R"("top_logprobs":[null,{"a":-0.25,"y":-1.5},{"b":-1,"z":-4},{"C":-0.5,"A":-3}]})";
+  TestResponse r = Call("POST", kText, R"({"prompt":[120,121,122],"echo":true,"logprobs":1})");
+  EXPECT_THAT(r.body, HasSubstr(R"("text":"xyzA",)" + logprobs));
+  r = Call("POST", kText, R"({"prompt":"xyz","echo":true,"logprobs":1,"stream":true})");
+  EXPECT_THAT(r.body, HasSubstr(R"("text":"xyzA",)" + logprobs));
+}
+
 TEST_F(OpenAiTest, ToolCalls) {
   frontend_.script = [](FakeFrontend::Submission& s) {
     s.Token("Sure. ```types");
@@ -251,6 +297,46 @@ TEST_F(OpenAiTest, ToolCalls) {
               HasSubstr(R"("delta":{"tool_calls":[{"index":0,"id":"call_X_0_0","type":"function",)"
                         R"("function":{"name":"f","arguments":"{\"a\":1}"}}]},)"));
   EXPECT_THAT(r.body, HasSubstr(R"("finish_reason":"tool_calls")"));
+}
+
+TEST_F(OpenAiTest, ArgumentsOfCallsAreStreamed) {
+  frontend_.script = [](FakeFrontend::Submission& s) {
+    for (const char* text : {"```typescript\nfunctions.f(", "{\"a\":", "1}", ")\n```"}) s.Token(text);
+    s.Done("stop", 4);
+  };
+  Serve();
+  const TestResponse r = Call(
+      "POST", kChat, ChatBody(R"(,"stream":true,"tools":[{"type":"function","function":{"name":"f"}}])"));
+  std::vector<std::string> deltas;
+  std::string rest = Steady(r.body);
+  for (size_t at = 0; (at = rest.find("\"delta\":", at)) != std::string::npos; ++at) {
+    deltas.push_back(rest.substr(at + 8, rest.find(",\"logprobs\"", at) - at - 8));
+  }
+  EXPECT_THAT(
+      deltas,
+      ::testing::ElementsAre(
+          R"({"role":"assistant","content":"","tool_calls":[{"index":0,"id":"call_X_0_0","type":"function",)"
+          R"("function":{"name":"f","arguments":""}}]})",
+          R"({"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]})",
+          R"({"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]})", R"({"content":""})", "{}"));
+  EXPECT_THAT(r.body, HasSubstr(R"("finish_reason":"tool_calls")"));
+}
+
+TEST_F(OpenAiTest, OneCallIsEnoughWhereCallsMayNotBeParallel) {
+  Serve();
+  TestClient client(server_->port());
+  client.Send(TestClient::Request(
+      "POST", kChat,
+      ChatBody(R"(,"parallel_tool_calls":false,"tools":[{"type":"function","function":{"name":"f"}}])")));
+  auto s = frontend_.Wait(0);
+  ASSERT_NE(s, nullptr);
+  s->Token("```typescript\nfunctions.f({})\nfunctions.f({\"b\":1})");
+  EXPECT_TRUE(frontend_.WaitForCancel(s->input.id));
+  s->Token("\n``` and more");
+  s->Done("cancelled", 2);
+  const std::string answer = client.ReadUntil("\"usage\"");
+  EXPECT_THAT(answer, HasSubstr(R"("function":{"name":"f","arguments":"{}"}}]},)"));
+  EXPECT_THAT(answer, HasSubstr(R"("finish_reason":"tool_calls")"));
 }
 
 TEST_F(OpenAiTest, ErrorsNameTheField) {

@@ -12,6 +12,7 @@
 #include "coordinator/frontend/image_preparer.h"
 #include "coordinator/frontend/prompt_encoder.h"
 #include "coordinator/frontend/text_sink.h"
+#include "coordinator/grammar/answer_forms.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/stop_strings.h"
 #include "coordinator/text/tokenizer.h"
@@ -101,6 +102,9 @@ absl::Status CheckRanges(const v1::SamplingParams& s) {
   if (s.logprobs() < -1 || s.logprobs() > kMaxLogprobs) {
     return FieldError("logprobs", "expected -1 to {}, found {}", kMaxLogprobs, s.logprobs());
   }
+  if (s.prompt_logprobs() < 0 || s.prompt_logprobs() > kMaxLogprobs + 1) {
+    return FieldError("prompt_logprobs", "expected 0 to {}, found {}", kMaxLogprobs + 1, s.prompt_logprobs());
+  }
   return absl::OkStatus();
 }
 
@@ -112,10 +116,21 @@ struct Parts {
   std::vector<int32_t> end_ids;
 };
 
+// Special tokens are never text; one of them stands in front of a call of a tool.
+AnswerVocabulary VocabularyOf(const Parts& parts) {
+  AnswerVocabulary vocabulary{.size = parts.card.vocab, .bytes = {}, .end_ids = parts.end_ids, .call_id = {}};
+  vocabulary.bytes = [tokenizer = &parts.tokenizer](int32_t id) {
+    return tokenizer->IsSpecial(id) ? std::string_view() : tokenizer->IdToBytes(id);
+  };
+  if (const auto call = parts.tokenizer.ControlId("<function_call>"); call.ok()) vocabulary.call_id = *call;
+  return vocabulary;
+}
+
 class TextFrontend final : public Frontend {
  public:
   TextFrontend(const FrontendOptions& options, Engine* engine, Parts parts)
       : parts_(std::move(parts)),
+        forms_(VocabularyOf(parts_)),
         encoder_(&parts_.tokenizer, parts_.images.get(), parts_.encoding),
         engine_(engine),
         metrics_(options.metrics),
@@ -140,7 +155,10 @@ class TextFrontend final : public Frontend {
                                 v1::SamplingParams* sampling) const;
   absl::StatusOr<std::vector<ImageSpan>> PreparePictures(const EncodedPrompt& prompt);
 
+  absl::Status Constrain(const AnswerForm& form, EngineRequest* request);
+
   const Parts parts_;
+  AnswerForms forms_;
   const PromptEncoder encoder_;
   Engine* const engine_;
   ServerMetrics* const metrics_;
@@ -215,6 +233,18 @@ absl::StatusOr<std::vector<ImageSpan>> TextFrontend::PreparePictures(const Encod
   return spans;
 }
 
+// The grammar decides when the answer may end, and that is where the model's own end is allowed.
+absl::Status TextFrontend::Constrain(const AnswerForm& form, EngineRequest* request) {
+  const v1::SamplingParams& sampling = request->sampling;
+  if (sampling.min_tokens() > 0) return FieldError("min_tokens", "not together with {}", form.field);
+  if (!sampling.allowed_ids().empty())
+    return FieldError("allowed_token_ids", "not together with {}", form.field);
+  ASSIGN_OR_RETURN(AnswerForms::Begin begin, forms_.Start(form));
+  request->constraint = std::move(begin.constraint);
+  request->first_mask = std::move(begin.first_mask);
+  return absl::OkStatus();
+}
+
 absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) {
   if (input.arrival == TimePoint{}) input.arrival = clock_->Now();
   ASSIGN_OR_RETURN(EncodedPrompt prompt, encoder_.Encode(input));
@@ -227,15 +257,22 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
   request.sampling = input.sampling;
   const std::vector<int32_t> own_stop_ids(input.sampling.stop_ids().begin(), input.sampling.stop_ids().end());
   RETURN_IF_ERROR(CompleteSampling(input, prompt, &request.sampling));
+  if (input.form) {
+    if (input.ignore_eos) return FieldError("ignore_eos", "not together with {}", input.form->field);
+    RETURN_IF_ERROR(Constrain(*input.form, &request));
+  }
   ASSIGN_OR_RETURN(request.images, PreparePictures(prompt));
   const auto length = static_cast<int64_t>(prompt.ids.size());
   const int64_t max_tokens = request.sampling.max_tokens();
+  const bool scored = request.sampling.prompt_logprobs() > 0;
+  const auto head = scored ? std::optional(prompt.ids.front()) : std::nullopt;
   request.prompt = std::move(prompt.ids);
 
   if (handlers.on_prompt) handlers.on_prompt({.prompt_tokens = length, .image_tokens = prompt.image_tokens});
   auto sink = std::make_shared<TextSink>(&parts_.tokenizer, *std::move(stops),
                                          TextSinkOptions{.skip_special_tokens = input.skip_special_tokens,
                                                          .max_tokens = max_tokens,
+                                                         .prompt_head = head,
                                                          .own_stop_ids = own_stop_ids,
                                                          .arrival = input.arrival,
                                                          .clock = clock_,

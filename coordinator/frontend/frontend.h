@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/types.h"
+#include "coordinator/frontend/answer_form.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -52,6 +53,7 @@ struct GenerateInput {
   bool skip_special_tokens = true;
   bool add_generation_prompt = true;    // messages: end with the head of an answer
   bool continue_final_message = false;  // messages: the last one is left open, and the answer goes on in it
+  std::optional<AnswerForm> form;       // none: any text
   int64_t truncate_prompt = 0;          // keep only so many of the last prompt tokens; 0: all
 };
 
@@ -68,6 +70,14 @@ struct TextDelta {
   std::vector<std::pair<int32_t, float>> top;
   bool last = false;  // nothing but on_done follows, at once: an edge may put both into one message
 };
+// A token of the prompt, with sampling.prompt_logprobs.
+struct PromptToken {
+  int32_t id = -1;
+  std::string text;  // complete UTF-8, as in TextDelta
+  int32_t rank = 0;  // 1: the most likely at its place; 0: the first token, which has no score
+  float logprob = 0;
+  std::vector<std::pair<int32_t, float>> top;
+};
 struct TextResult {
   std::string finish_reason;  // "stop" | "length" | "cancelled" | "error"
   std::string stop_string;    // which one matched, if any
@@ -80,6 +90,8 @@ struct TextHandlers {
   std::function<void(const PromptInfo&)> on_prompt;
   // Engine thread; must not block.
   std::function<void(TextDelta&&)> on_delta;
+  // The prompt's tokens in order, in pieces, before the first on_delta. May be empty.
+  std::function<void(std::vector<PromptToken>&&)> on_prompt_tokens{};
   std::function<void(const TextResult&)> on_done;  // exactly once, last
 };
 

@@ -12,7 +12,31 @@ TextSink::TextSink(const Tokenizer* tokenizer, StopStringMatcher stops, TextSink
     : options_(std::move(options)),
       handlers_(std::move(handlers)),
       detokenizer_(tokenizer, {.skip_special_tokens = options_.skip_special_tokens}),
+      prompt_detokenizer_(tokenizer, {.skip_special_tokens = false}),
       stops_(std::move(stops)) {}
+
+void TextSink::PutPromptHead(std::vector<PromptToken>* tokens) {
+  if (prompt_begun_ || !options_.prompt_head) return;
+  prompt_begun_ = true;
+  PromptToken& head = tokens->emplace_back();
+  head.id = *options_.prompt_head;
+  head.text = prompt_detokenizer_.Push(head.id);
+}
+
+void TextSink::OnPromptScores(const v1::PromptScores& scores, int first) {
+  std::vector<PromptToken> tokens;
+  PutPromptHead(&tokens);
+  for (int i = first; i < scores.tokens_size(); ++i) {
+    const v1::ScoredToken& scored = scores.tokens(i);
+    PromptToken& token = tokens.emplace_back();
+    token.id = scored.id();
+    token.text = prompt_detokenizer_.Push(scored.id());
+    token.rank = scored.rank();
+    token.logprob = scored.logprob();
+    for (const v1::TokenLogprob& top : scored.top()) token.top.emplace_back(top.id(), top.logprob());
+  }
+  if (handlers_.on_prompt_tokens) handlers_.on_prompt_tokens(std::move(tokens));
+}
 
 std::string TextSink::Match(const std::string& text) {
   if (stopped_) return {};
@@ -34,7 +58,9 @@ std::string TextSink::Rest() {
 
 ResponseSink::Next TextSink::OnToken(const Token& token) {
   CountToken();
-  ++tokens_;
+  if (++tokens_ == 1 && options_.prompt_head && !prompt_begun_) {  // a prompt of one token has no scores
+    OnPromptScores({}, 0);
+  }
   TextDelta delta;
   delta.id = token.id;
   delta.logprob = token.logprob;

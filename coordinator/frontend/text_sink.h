@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ namespace fulger {
 struct TextSinkOptions {
   bool skip_special_tokens = true;
   int64_t max_tokens = 0;
-  std::vector<int32_t> own_stop_ids;  // the request's: the others are the model's own end
+  std::optional<int32_t> prompt_head;  // with prompt_logprobs: the first token of the prompt
+  std::vector<int32_t> own_stop_ids;   // the request's: the others are the model's own end
   TimePoint arrival{};
   const Clock* clock = nullptr;
   ServerMetrics* metrics = nullptr;  // may be null
@@ -30,9 +32,12 @@ class TextSink final : public ResponseSink {
            TextHandlers handlers);
 
   Next OnToken(const Token& token) override;
+  void OnPromptScores(const v1::PromptScores& scores, int first) override;
   void OnDone(const Completion& completion) override;
 
  private:
+  // The prompt's first token, once, if it is asked for.
+  void PutPromptHead(std::vector<PromptToken>* tokens);
   // The text that is still held back, at the end. May find a stop string.
   std::string Rest();
   // Text goes through here; sets stopped_.
@@ -43,6 +48,8 @@ class TextSink final : public ResponseSink {
   const TextSinkOptions options_;
   const TextHandlers handlers_;
   Detokenizer detokenizer_;
+  Detokenizer prompt_detokenizer_;
+  bool prompt_begun_ = false;
   StopStringMatcher stops_;
   bool stopped_ = false, flushed_ = false;
   std::string stop_string_;

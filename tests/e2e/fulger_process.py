@@ -14,9 +14,9 @@ START_SECONDS = 120
 class Server:
     """`fulger serve` on a free port. Its log is kept in `lines`."""
 
-    def __init__(self, fulger, model, *flags):
+    def __init__(self, fulger, model, *flags, step_tokens=512):
         command = [fulger, "serve", "--model", model, "--model-name", "demo", "--listen", "127.0.0.1:0",
-                   "--max-context", "8192", "--max-step-tokens", "512", *flags]
+                   "--max-context", "8192", "--max-step-tokens", str(step_tokens), *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
         self.lines, self.port = [], 0
         self.changed = threading.Condition()
@@ -109,10 +109,13 @@ class Server:
         finally:
             connection.close()
 
-    def chat(self, body):
-        status, answer = self.post("/v1/chat/completions", body)
+    def ok(self, path, body):
+        status, answer = self.post(path, body)
         assert status == 200, (status, answer)
         return answer
+
+    def chat(self, body):
+        return self.ok("/v1/chat/completions", body)
 
     def stream(self, body):
         """Yields the parsed events of a streamed chat completion; the last item is "[DONE]"."""

@@ -1,0 +1,220 @@
+// What schemas allow, byte by byte, and what is refused.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "coordinator/frontend/field_error.h"
+#include "coordinator/grammar/grammar_matcher.h"
+#include "coordinator/grammar/json_grammar.h"
+#include "coordinator/grammar/token_trie.h"
+#include "tests/support/status_matchers.h"
+
+namespace fulger {
+namespace {
+
+using testing::HasSubstr;
+
+absl::StatusOr<Grammar> Compile(const std::string& schema) {
+  GrammarBuilder builder;
+  JsonGrammar json(&builder);
+  ASSIGN_OR_RETURN(const int32_t start, json.Schema(schema, "schema", builder.end()));
+  return std::move(builder).Finish(start);
+}
+
+// The bytes as the vocabulary.
+const TokenTrie& Bytes() {
+  static const std::vector<std::string>* tokens = [] {
+    auto* made = new std::vector<std::string>;
+    for (int byte = 0; byte < 256; ++byte) made->emplace_back(1, static_cast<char>(byte));
+    return made;
+  }();
+  static const std::vector<std::string_view> views(tokens->begin(), tokens->end());
+  static const TokenTrie trie(views);
+  return trie;
+}
+
+bool Accepts(GrammarMatcher* matcher, const std::string& text) {
+  const auto start = matcher->Start();
+  if (!start.ok()) return false;
+  const auto at = matcher->Advance(*start, text);
+  return at.ok() && matcher->MayEnd(*at);
+}
+
+struct Case {
+  std::string schema;
+  std::vector<std::string> good, bad;
+};
+
+TEST(JsonSchemaTest, AcceptsAndRefuses) {
+  const std::vector<Case> cases = {
+      {R"({"type":"string"})",
+       {R"("")", R"("a b")", R"("\n\"\\\u00e9")", "\"\xc3\xa9\xf0\x9f\x98\x80\""},
+       {"", "\"", "a", "\"a\nb\"", R"("\x")", R"("\ud83d")", "\"\xc3\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"",
+        R"("a" )"}},
+      {R"({"type":"integer"})", {"0", "-0", "7", "-120"}, {"", "-", "01", "1.0", "1e3", "+1"}},
+      {R"({"type":"number"})", {"0", "-1.5", "1e9", "2.50E-07", "10"}, {".5", "1.", "1e", "01.5", "NaN"}},
+      {R"({"type":["boolean","null"]})", {"true", "false", "null"}, {"tru", "True", "0"}},
+      {R"({"type":["number","integer"]})", {"1", "1.5"}, {"\"1\""}},
+      {R"({"enum":["a",1,null,{"b":[1,2]}]})",
+       {R"("a")", "1", "null", R"({"b":[1,2]})"},
+       {"a", "2", R"({"b":[1, 2]})"}},
+      {R"({"type":"string","enum":["a",1]})", {R"("a")"}, {"1"}},
+      {R"({"const":"\u00e9\n"})", {"\"\xc3\xa9\\n\""}, {"\"e\""}},
+      {R"({"type":"string","minLength":1,"maxLength":3})",
+       {R"("a")", R"("abc")", "\"\xc3\xa9\\n\\u0041\""},
+       {R"("")", R"("abcd")", "\"\xc3\xa9\\n\\u0041x\""}},
+      {R"({"type":"string","minLength":2})", {R"("ab")", R"("abcdefg")"}, {R"("a")"}},
+      {R"({"type":"array","items":{"type":"integer"}})",
+       {"[]", "[1]", "[1,2, 3]", "[\n  1,\n  2\n]", "[ ]"},
+       {"[1,]", "[,1]", "[1 ,2]", "[1.5]", "[1", "[  ]"}},
+      {R"({"type":"array","items":{"type":"integer"},"minItems":2,"maxItems":3})",
+       {"[1,2]", "[1,2,3]"},
+       {"[]", "[1]", "[1,2,3,4]"}},
+      {R"({"type":"array","items":{"type":"integer"},"minItems":2})", {"[1,2]", "[1,2,3,4]"}, {"[]", "[1]"}},
+      {R"({"type":"array","items":{"type":"integer"},"maxItems":1})", {"[]", "[1]"}, {"[1,2]"}},
+      {R"({"type":"array","maxItems":0})", {"[]"}, {"[1]"}},
+      {R"({"minItems":1})", {R"(["a",{}])"}, {"[]", "1"}},
+      // Properties come in the schema's order; those not required may be missing.
+      {R"({"type":"object","properties":{"z":{"type":"integer"},"a":{"type":"null"},"m":{}},"required":["a"]})",
+       {R"({"a":null})", R"({"z":1,"a":null})", R"({"a": null, "m": [1, {"x": "y"}]})",
+        "{\n  \"z\": 1,\n  \"a\": null,\n  \"m\": 2\n}"},
+       {"{}", R"({"z":1})", R"({"a":null,"z":1})", R"({"a":null,"b":1})", R"({"z":1.5,"a":null})",
+        R"({"a":null,})"}},
+      {R"({"properties":{"x":{"type":"integer"},"y":{"type":"integer"}}})",
+       {"{}", R"({"x":1})", R"({"y":1})", R"({"x":1,"y":2})"},
+       {"1", R"({"y":1,"x":2})", R"({,"y":1})"}},
+      {R"({"type":"object","required":["k"]})", {R"({"k":[1]})"}, {"{}", R"({"j":1})"}},
+      {R"({"type":"object"})", {"{}", R"({"a":{"b":[true,"x"]}})"}, {"[]", "{a:1}", R"({"a":1,})"}},
+      {R"({"type":"object","additionalProperties":{"type":"integer"}})",
+       {"{}", R"({"a":1,"b":2})"},
+       {R"({"a":"b"})"}},
+      {R"({"type":"object","additionalProperties":false})", {"{}"}, {R"({"a":1})"}},
+      {R"({"anyOf":[{"type":"integer"},{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}]})",
+       {"5", R"({"a":"b"})"},
+       {"\"5\"", "{}"}},
+      {R"({"allOf":[{"type":"null"}]})", {"null"}, {"1"}},
+      {R"({"type":"object","properties":{"v":{"$ref":"#/$defs/V"},"next":{"anyOf":[{"type":"null"},{"$ref":"#"}]}},
+           "required":["v","next"],"$defs":{"V":{"type":"integer"}}})",
+       {R"({"v":1,"next":null})", R"({"v":1,"next":{"v":2,"next":{"v":3,"next":null}}})"},
+       {R"({"v":1})", R"({"v":1,"next":{"v":2}})"}},
+      {R"({"properties":{"a/b":{"type":"null"},"c":{"$ref":"#/properties/a~1b"}},"required":["c"]})",
+       {R"({"a/b":null,"c":null})"},
+       {R"({"c":1})"}},
+      {"{}", {"1", "\"a\"", "[[],{}]", "null"}, {"", "nul"}},
+      {"true", {"1"}, {""}},
+      {R"({"title":"T","description":"D","default":1,"examples":[1],"type":"null"})", {"null"}, {"1"}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.schema);
+    absl::StatusOr<Grammar> grammar = Compile(c.schema);
+    ASSERT_OK(grammar.status());
+    GrammarMatcher matcher(*std::move(grammar), &Bytes(), {});
+    for (const std::string& text : c.good) EXPECT_TRUE(Accepts(&matcher, text)) << text;
+    for (const std::string& text : c.bad) EXPECT_FALSE(Accepts(&matcher, text)) << text;
+  }
+}
+
+TEST(JsonSchemaTest, RefusedByName) {
+  const std::vector<std::array<std::string, 3>> cases = {
+      {R"({"type":"string","pattern":"(a+)+$"})", "schema.pattern", "not supported"},
+      {R"({"type":"object","properties":{"a":{"type":"string","format":"date"}}})",
+       "schema.properties.a.format", "not supported"},
+      {R"({"type":"integer","minimum":3})", "schema.minimum", "not supported"},
+      {R"({"oneOf":[{"type":"null"}]})", "schema.oneOf", "not supported"},
+      {R"({"not":{}})", "schema.not", "not supported"},
+      {R"({"type":"object","patternProperties":{}})", "schema.patternProperties", "not supported"},
+      {R"({"type":"array","uniqueItems":true})", "schema.uniqueItems", "not supported"},
+      {R"({"type":"array","prefixItems":[]})", "schema.prefixItems", "not supported"},
+      {R"({"anyOf":[{"type":"null"}],"type":"null"})", "schema.type", "not together with anyOf"},
+      {R"({"$ref":"#/$defs/x","minLength":1})", "schema.minLength", "not together with $ref"},
+      {R"({"$ref":"#/$defs/x"})", "schema.$ref", "in this schema"},
+      {R"({"$ref":"http://example.com/s"})", "schema.$ref", "in this schema"},
+      {R"({"$ref":"#/~7"})", "schema.$ref", "in this schema"},
+      {R"({"allOf":[{},{}]})", "schema.allOf", "one schema"},
+      {R"({"type":"text"})", "schema.type", "\"text\""},
+      {R"({"type":[]})", "schema.type", "empty"},
+      {R"({"type":"string","maxLength":100000})", "schema.maxLength", "4096"},
+      {R"({"type":"string","minLength":-1})", "schema.minLength", "whole number"},
+      {R"({"type":"string","minLength":3,"maxLength":2})", "schema.minLength", "more than maxLength"},
+      {R"({"enum":3})", "schema.enum", "list"},
+      {R"({"properties":3})", "schema.properties", "object"},
+      {R"({"properties":{"a":3}})", "schema.properties.a", "object or a boolean"},
+      {R"({"required":["x"],"additionalProperties":false})", "schema.required", "required and forbidden"},
+      {"3", "schema", "object or a boolean"},
+      {"{", "schema", "not JSON"},
+  };
+  for (const auto& [schema, field, words] : cases) {
+    SCOPED_TRACE(schema);
+    const absl::Status status = Compile(schema).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)));
+    EXPECT_EQ(FieldOf(status), field);
+  }
+}
+
+TEST(JsonSchemaTest, WhatNothingSatisfiesIsRefused) {
+  for (
+      const char* schema :
+      {"false", R"({"$ref":"#"})", R"({"enum":[]})", R"({"type":"null","const":1})",
+       R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
+       R"({"type":"array","items":false,"minItems":1})",
+       R"({"anyOf":[{"$ref":"#/$defs/x"}],"$defs":{"x":{"type":"array","items":{"$ref":"#/$defs/x"},"minItems":2}}})"}) {
+    EXPECT_THAT(Compile(schema).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("nothing can satisfy")))
+        << schema;
+  }
+}
+
+// Schemas that say little and mean much: refused, or followed, but never for long. The bound is on work, not
+// on time.
+TEST(JsonSchemaTest, ExplosionsAreBounded) {
+  // Twice as many ways with every level.
+  std::string doubling = R"({"$ref":"#/$defs/d60","$defs":{"d0":{"type":"null"})";
+  for (int i = 1; i <= 60; ++i) {
+    doubling += fmt::format(R"(,"d{0}":{{"anyOf":[{{"type":"array","items":{{"$ref":"#/$defs/d{1}"}}}},)"
+                            R"({{"type":"array","items":{{"$ref":"#/$defs/d{1}"}},"minItems":1}}]}})",
+                            i, i - 1);
+  }
+  doubling += "}}";
+  ASSERT_OK_AND_ASSIGN(Grammar grammar, Compile(doubling));
+  GrammarMatcher matcher(std::move(grammar), &Bytes(), {});
+  auto at = matcher.Start();
+  ASSERT_OK(at.status());
+  absl::Status status;
+  for (int i = 0; i < 60 && status.ok(); ++i) {
+    at = matcher.Advance(*at, "[");
+    status = at.status();
+  }
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too many ways")));
+  EXPECT_TRUE(matcher.full());
+
+  // Counters: each is fine, together they are not.
+  EXPECT_OK(Compile(R"({"type":"string","maxLength":4096})").status());
+  std::string large = R"({"type":"object","properties":{)";
+  for (int i = 0; i < 60; ++i)
+    large += fmt::format(R"({}"p{}":{{"type":"string","maxLength":4096}})", i > 0 ? "," : "", i);
+  EXPECT_THAT(Compile(large + "}}").status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too large")));
+}
+
+// Nesting ends where the end could no longer be reached.
+TEST(JsonSchemaTest, NestingIsBounded) {
+  ASSERT_OK_AND_ASSIGN(Grammar grammar, Compile("{}"));
+  GrammarMatcher matcher(std::move(grammar), &Bytes(), {});
+  auto at = matcher.Start();
+  int depth = 0;
+  while (true) {
+    const auto deeper = matcher.Advance(*at, "[");
+    if (!deeper.ok()) break;
+    at = deeper;
+    ASSERT_LT(++depth, 1000);
+  }
+  EXPECT_GT(depth, 30);
+  ASSERT_OK_AND_ASSIGN(const auto closed, matcher.Advance(*at, std::string(static_cast<size_t>(depth), ']')));
+  EXPECT_TRUE(matcher.MayEnd(closed));
+}
+
+}  // namespace
+}  // namespace fulger
