@@ -33,6 +33,26 @@ uint64_t HashBytes(std::string_view bytes) {
   return Mix(h ^ tail);
 }
 
+// The first `length` bytes, at most 15, behind `begin`.
+template <typename Key>
+Key WordKey(std::string_view text, size_t begin, size_t length) {
+  std::array<uint64_t, 2> words{};
+  if (text.size() - begin >= sizeof(words)) {  // reads on into what follows, then masks it
+    std::memcpy(words.data(), text.data() + begin, sizeof(words));
+    const uint64_t ones = ~uint64_t{0};
+    words[0] &= length >= 8 ? ones : ~(ones << 8 * length);
+    words[1] &= length <= 8 ? 0 : ~(ones << 8 * (length - 8));
+  } else {
+    std::memcpy(words.data(), text.data() + begin, length);
+  }
+  return {words[0], words[1] | static_cast<uint64_t>(length) << 56};
+}
+
+uint32_t HashKey(uint64_t low, uint64_t high) {
+  const uint64_t h = (low ^ std::rotl(high * 0x9E3779B97F4A7C15ULL, 32)) * 0xD6E8FEB86659FD93ULL;
+  return static_cast<uint32_t>(h >> 32);
+}
+
 uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
@@ -60,25 +80,35 @@ int32_t BpeModel::Find(std::string_view bytes) const {
   return slot == nullptr ? -1 : slot->id;
 }
 
-const BpeModel::Pair& BpeModel::Look(int32_t left, int32_t right) const {
-  const size_t mask = pairs_.size() - 1;
+BpeModel::Joined BpeModel::Look(int32_t left, int32_t right) const {
   const uint64_t key = PairKey(left, right);
-  for (size_t i = Mix(key) & mask; pairs_[i].result >= 0; i = (i + 1) & mask) {
-    if (pairs_[i].key == key) return pairs_[i];
+  const uint64_t hash = Mix(key);
+  const uint64_t bit = hash & (pair_filter_.size() * 64 - 1);
+  if ((pair_filter_[bit / 64] >> bit % 64 & 1) == 0) return {};
+  const size_t mask = pairs_.size() - 1;
+  for (size_t i = hash & mask; pairs_[i].joined.result >= 0; i = (i + 1) & mask) {
+    if (pairs_[i].key == key) return pairs_[i].joined;
   }
-  return none_;
+  return {};
 }
 
 void BpeModel::AddMerges(std::span<const Merge> merges) {
   pairs_.resize(TableSize(merges.size()));
+  pair_filter_.resize(pairs_.size() / 8);
   const size_t mask = pairs_.size() - 1;
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const uint64_t key = PairKey(merges[rank].left, merges[rank].right);
-    size_t i = Mix(key) & mask;
-    while (pairs_[i].result >= 0 && pairs_[i].key != key) i = (i + 1) & mask;
+    const uint64_t hash = Mix(key);
+    const uint64_t bit = hash & (pair_filter_.size() * 64 - 1);
+    pair_filter_[bit / 64] |= uint64_t{1} << bit % 64;
+    size_t i = hash & mask;
+    while (pairs_[i].joined.result >= 0 && pairs_[i].key != key) i = (i + 1) & mask;
     // A pair that is listed twice has its last rank, as in the reference.
-    pairs_[i] = {key, static_cast<uint32_t>(rank), merges[rank].result};
+    pairs_[i] = {key, {static_cast<uint32_t>(rank), merges[rank].result}};
   }
+  byte_pairs_.resize(size_t{1} << 16);
+  for (size_t i = 0; i < byte_pairs_.size(); ++i)
+    byte_pairs_[i] = Look(byte_ids_[i >> 8], byte_ids_[i & 0xFF]);
 }
 
 void BpeModel::AddPieces(bool ignore_merges) {
@@ -135,31 +165,64 @@ absl::StatusOr<BpeModel> BpeModel::Create(Spec spec) {
   return model;
 }
 
-void BpeModel::EncodeWord(std::string_view word, Scratch& scratch, std::vector<int32_t>* ids) const {
+// Looks words up in the cache a queue at a time: while one is being hashed, the entries of those before it
+// are on their way from memory.
+void BpeModel::EncodeWords(std::string_view text, size_t from, std::span<const uint32_t> ends,
+                           Scratch& scratch, std::vector<int32_t>* ids) const {
+  if (scratch.owner_ != serial_) {
+    for (Scratch::Word& entry : scratch.words_) entry.key = {};
+    scratch.owner_ = serial_;
+  }
+  for (size_t done = 0; done < ends.size();) {
+    const std::span<const uint32_t> part = ends.subspan(done, std::min(Scratch::kQueue, ends.size() - done));
+    size_t begin = from;
+    for (size_t i = 0; i < part.size(); ++i) {
+      Scratch::Queued& queued = scratch.queue_[i];
+      const size_t length = part[i] - begin;
+      queued.key = {};
+      if (length - 1 < Scratch::kKeyBytes) {
+        queued.key = WordKey<Scratch::Key>(text, begin, length);
+        queued.slot = HashKey(queued.key.low, queued.key.high) & (Scratch::kWords - 1);
+        __builtin_prefetch(&scratch.words_[queued.slot]);
+      }
+      begin = part[i];
+    }
+    for (size_t i = 0; i < part.size(); ++i) {
+      const Scratch::Queued& queued = scratch.queue_[i];
+      const std::string_view word = text.substr(from, part[i] - from);
+      from = part[i];
+      if (queued.key.high == 0) {  // long, or empty
+        EncodeNewWord(word, scratch, ids);
+        continue;
+      }
+      Scratch::Word& entry = scratch.words_[queued.slot];
+      if (entry.key == queued.key) {
+        if (entry.count == 1) {
+          ids->push_back(entry.ids[0]);
+        } else {
+          ids->insert(ids->end(), entry.ids.begin(), entry.ids.begin() + entry.count);
+        }
+        continue;
+      }
+      const size_t before = ids->size();
+      EncodeNewWord(word, scratch, ids);
+      const size_t count = ids->size() - before;
+      if (count > Scratch::kIds) continue;
+      entry.key = queued.key;
+      entry.count = static_cast<int32_t>(count);
+      std::copy_n(ids->begin() + static_cast<std::ptrdiff_t>(before), count, entry.ids.begin());
+    }
+    done += part.size();
+  }
+}
+
+void BpeModel::EncodeNewWord(std::string_view word, Scratch& scratch, std::vector<int32_t>* ids) const {
   if (word.empty()) return;
-  const uint64_t hash = HashBytes(word);
-  if (const Slot* slot = FindSlot(word, hash); slot != nullptr && slot->whole_word) {
+  if (const Slot* slot = FindSlot(word, HashBytes(word)); slot != nullptr && slot->whole_word) {
     ids->push_back(slot->id);
     return;
   }
-  if (scratch.owner_ != serial_) {
-    for (Scratch::Word& entry : scratch.words_) entry.length = 0;
-    scratch.owner_ = serial_;
-  }
-  if (word.size() > Scratch::kKeyBytes) return Merges(word, scratch, ids);
-  Scratch::Word& entry = scratch.words_[hash & (Scratch::kWords - 1)];
-  if (entry.length == word.size() && std::memcmp(entry.key.data(), word.data(), word.size()) == 0) {
-    ids->insert(ids->end(), entry.ids.begin(), entry.ids.begin() + entry.count);
-    return;
-  }
-  const size_t before = ids->size();
   Merges(word, scratch, ids);
-  const size_t count = ids->size() - before;
-  if (count > Scratch::kIds) return;
-  entry.length = static_cast<uint8_t>(word.size());
-  entry.count = static_cast<uint8_t>(count);
-  std::memcpy(entry.key.data(), word.data(), word.size());
-  std::copy_n(ids->begin() + static_cast<std::ptrdiff_t>(before), count, entry.ids.begin());
 }
 
 void BpeModel::Merges(std::string_view word, Scratch& scratch, std::vector<int32_t>* ids) const {
@@ -172,36 +235,42 @@ void BpeModel::Merges(std::string_view word, Scratch& scratch, std::vector<int32
 
 void BpeModel::MergeShort(std::string_view word, std::vector<int32_t>* ids) const {
   std::array<int32_t, kShortWord> symbol;
-  std::array<const Pair*, kShortWord> pair;  // pair[i] joins symbol i and i + 1
+  std::array<Joined, kShortWord> pair;  // pair[i] joins symbol i and i + 1
   size_t count = word.size();
   for (size_t i = 0; i < count; ++i) symbol[i] = byte_ids_[static_cast<uint8_t>(word[i])];
-  for (size_t i = 0; i + 1 < count; ++i) pair[i] = &Look(symbol[i], symbol[i + 1]);
+  for (size_t i = 0; i + 1 < count; ++i) pair[i] = BytePair(word, i);
   while (count > 1) {
     size_t best = 0;
     for (size_t i = 1; i + 1 < count; ++i) {
-      if (pair[i]->rank < pair[best]->rank) best = i;
+      if (pair[i].rank < pair[best].rank) best = i;
     }
-    if (pair[best]->rank == kNoRank) break;
-    symbol[best] = pair[best]->result;
+    if (pair[best].rank == kNoRank) break;
+    symbol[best] = pair[best].result;
     for (size_t i = best + 1; i + 1 < count; ++i) symbol[i] = symbol[i + 1];
     for (size_t i = best + 1; i + 2 < count; ++i) pair[i] = pair[i + 1];
     --count;
-    if (best > 0) pair[best - 1] = &Look(symbol[best - 1], symbol[best]);
-    if (best + 1 < count) pair[best] = &Look(symbol[best], symbol[best + 1]);
+    if (best > 0) pair[best - 1] = Look(symbol[best - 1], symbol[best]);
+    if (best + 1 < count) pair[best] = Look(symbol[best], symbol[best + 1]);
   }
   ids->insert(ids->end(), symbol.begin(), symbol.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
+namespace {
+
+uint64_t HeapEntry(uint32_t rank, int32_t at) {
+  return static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(at);
+}
+
+}  // namespace
+
 // Looks up the pair that begins at `at` and queues it.
 void BpeModel::Rank(Scratch& scratch, int32_t at) const {
   Scratch::Symbol& symbol = scratch.symbols_[static_cast<size_t>(at)];
-  symbol.rank = kNoRank;
+  symbol.pair = {};
   if (symbol.next < 0) return;
-  const Pair& pair = Look(symbol.id, scratch.symbols_[static_cast<size_t>(symbol.next)].id);
-  symbol.rank = pair.rank;
-  symbol.result = pair.result;
-  if (pair.rank == kNoRank) return;
-  scratch.heap_.push_back(static_cast<uint64_t>(pair.rank) << 32 | static_cast<uint32_t>(at));
+  symbol.pair = Look(symbol.id, scratch.symbols_[static_cast<size_t>(symbol.next)].id);
+  if (symbol.pair.rank == kNoRank) return;
+  scratch.heap_.push_back(HeapEntry(symbol.pair.rank, at));
   std::push_heap(scratch.heap_.begin(), scratch.heap_.end(), std::greater<>());
 }
 
@@ -213,21 +282,24 @@ void BpeModel::MergeLong(std::string_view word, Scratch& scratch, std::vector<in
   symbols.reserve(word.size());
   const auto count = static_cast<int32_t>(word.size());
   for (int32_t i = 0; i < count; ++i) {
-    symbols.push_back({byte_ids_[static_cast<uint8_t>(word[static_cast<size_t>(i)])], kNoRank, -1, i - 1,
-                       i + 1 < count ? i + 1 : -1});
+    const bool last = i + 1 == count;
+    const Joined pair = last ? Joined{} : BytePair(word, static_cast<size_t>(i));
+    symbols.push_back(
+        {byte_ids_[static_cast<uint8_t>(word[static_cast<size_t>(i)])], pair, i - 1, last ? -1 : i + 1});
+    if (pair.rank != kNoRank) heap.push_back(HeapEntry(pair.rank, i));
   }
-  for (int32_t i = 0; i < count; ++i) Rank(scratch, i);
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), std::greater<>());
     const auto rank = static_cast<uint32_t>(heap.back() >> 32);
     const auto at = static_cast<int32_t>(heap.back() & UINT32_MAX);
     heap.pop_back();
     Scratch::Symbol& left = symbols[static_cast<size_t>(at)];
-    if (left.rank != rank) continue;  // queued before one of the two merged with something else
+    if (left.pair.rank != rank) continue;  // queued before one of the two merged with something else
     Scratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
-    left.id = left.result;
+    left.id = left.pair.result;
     left.next = right.next;
-    right.rank = kNoRank;
+    right.pair = {};
     if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
     Rank(scratch, at);
     if (left.previous >= 0) Rank(scratch, left.previous);

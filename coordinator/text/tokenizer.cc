@@ -1,7 +1,9 @@
 #include "coordinator/text/tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/file.h"
@@ -12,6 +14,7 @@
 #include "coordinator/text/tokenizer_file.h"
 #include "coordinator/text/unicode_delta.h"
 #include "coordinator/text/utf8.h"
+#include "coordinator/text/word_scanner.h"
 
 namespace fulger {
 namespace {
@@ -22,6 +25,7 @@ struct Workspace {
   BpeModel::Scratch bpe;
   std::vector<TextSpan> spans;
   std::string swapped;
+  std::array<uint32_t, 512> word_ends;
 };
 
 Workspace& ThreadWorkspace() {
@@ -90,11 +94,13 @@ BpeModel::Spec MakeBpeSpec(const TokenizerFile& file, const TokenTable& table) {
 }  // namespace
 
 struct Tokenizer::Impl {
-  absl::Status EncodeSpan(std::string_view text, std::string_view subject, Workspace& workspace,
-                          std::vector<int32_t>* ids) const;
+  void EncodeByScanner(std::string_view text, Workspace& workspace, std::vector<int32_t>* ids) const;
+  absl::Status EncodeByRegex(std::string_view text, std::string_view subject, Workspace& workspace,
+                             std::vector<int32_t>* ids) const;
   absl::StatusOr<int32_t> Named(std::string_view key, const std::string& name) const;
 
   SplitRegex regex;
+  std::optional<WordScanner> scanner;  // does the same faster, where the expression is a known one
   BpeModel bpe;
   AddedTokenMatcher matcher;
   TokenTable table;
@@ -123,6 +129,7 @@ absl::StatusOr<Tokenizer> Tokenizer::Parse(std::string_view tokenizer_json, std:
   absl::StatusOr<BpeModel> bpe = BpeModel::Create(MakeBpeSpec(file, table));
   if (!bpe.ok()) return Annotate(bpe.status(), "tokenizer.json: model");
   return Tokenizer(std::unique_ptr<const Impl>(new Impl{.regex = *std::move(regex),
+                                                        .scanner = WordScanner::For(file.split_regex),
                                                         .bpe = *std::move(bpe),
                                                         .matcher = AddedTokenMatcher(file.added_tokens),
                                                         .table = std::move(table),
@@ -141,15 +148,24 @@ absl::StatusOr<Tokenizer> Tokenizer::Load(const std::string& dir) {
   return tokenizer;
 }
 
+void Tokenizer::Impl::EncodeByScanner(std::string_view text, Workspace& workspace,
+                                      std::vector<int32_t>* ids) const {
+  for (size_t at = 0; at < text.size();) {
+    const size_t words = scanner->Cut(text, at, workspace.word_ends);
+    bpe.EncodeWords(text, at, std::span(workspace.word_ends).first(words), workspace.bpe, ids);
+    at = workspace.word_ends[words - 1];
+  }
+}
+
 // `subject` is `text` with new code points swapped; words are cut in the one and taken from the other.
-absl::Status Tokenizer::Impl::EncodeSpan(std::string_view text, std::string_view subject,
-                                         Workspace& workspace, std::vector<int32_t>* ids) const {
+absl::Status Tokenizer::Impl::EncodeByRegex(std::string_view text, std::string_view subject,
+                                            Workspace& workspace, std::vector<int32_t>* ids) const {
   size_t at = 0;
   while (at < text.size()) {
     ASSIGN_OR_RETURN(const Span match, regex.Find(subject, at, workspace.regex));
     // What lies between two matches is a word too.
-    bpe.EncodeWord(text.substr(at, match.begin - at), workspace.bpe, ids);
-    bpe.EncodeWord(text.substr(match.begin, match.end - match.begin), workspace.bpe, ids);
+    const std::array ends = {static_cast<uint32_t>(match.begin), static_cast<uint32_t>(match.end)};
+    bpe.EncodeWords(text, at, ends, workspace.bpe, ids);
     at = match.end;
   }
   return absl::OkStatus();
@@ -162,7 +178,8 @@ absl::Status Tokenizer::Encode(std::string_view text, AddedTokens added, std::ve
                            static_cast<uint8_t>(text[*offset]), *offset);
   }
   Workspace& workspace = ThreadWorkspace();
-  const std::string_view subject = SwapNewCodePoints(text, &workspace.swapped);
+  const std::string_view subject =
+      impl_->scanner.has_value() ? text : SwapNewCodePoints(text, &workspace.swapped);
   workspace.spans.clear();
   if (added == AddedTokens::kParse) {
     impl_->matcher.Split(text, &workspace.spans);
@@ -176,8 +193,12 @@ absl::Status Tokenizer::Encode(std::string_view text, AddedTokens added, std::ve
       continue;
     }
     const size_t length = span.end - span.begin;
-    absl::Status status = impl_->EncodeSpan(text.substr(span.begin, length),
-                                            subject.substr(span.begin, length), workspace, ids);
+    const std::string_view part = text.substr(span.begin, length);
+    if (impl_->scanner.has_value()) {
+      impl_->EncodeByScanner(part, workspace, ids);
+      continue;
+    }
+    absl::Status status = impl_->EncodeByRegex(part, subject.substr(span.begin, length), workspace, ids);
     if (!status.ok()) {
       ids->resize(before);
       return status;
