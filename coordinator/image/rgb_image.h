@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "coordinator/image/pixel_memory.h"
 #include "model/picture/image_size.h"
 
 namespace fulger {
@@ -25,7 +25,7 @@ struct RgbImage {
   }
 
   ImageSize size;
-  std::vector<uint8_t> pixels;  // [height, width, 3]
+  PixelVector pixels;  // [height, width, 3]; of a new picture: anything
 };
 
 }  // namespace fulger

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/sha256.h"
+#include "coordinator/image/pixel_memory.h"
 #include "coordinator/image/resize.h"
 
 namespace fulger {
@@ -17,24 +18,21 @@ std::array<std::byte, 4> LittleEndian(int value) {
   return out;
 }
 
-// Copies the resized picture to its place on the canvas, straight into the tiles; what it does not reach
-// stays black.
-void CutIntoTiles(const RgbImage& resized, ImageTiles& tiles) {
+// Copies a row of the resized picture to its place on the canvas, straight into the tiles; what the picture
+// does not reach stays black.
+void CutRow(int y, std::span<const uint8_t> row, ImageTiles& tiles) {
   const ImageGrid& grid = tiles.grid;
   const int side = tiles.tile_size;
-  for (int y = 0; y < resized.size.height; ++y) {
-    const int canvas_y = grid.fit.top + y;
-    const std::span<const uint8_t> row = resized.Row(y);
-    for (int x = 0; x < resized.size.width;) {
-      const int canvas_x = grid.fit.left + x;
-      const int run = std::min(resized.size.width - x, side - canvas_x % side);
-      const int tile = 1 + (canvas_y / side) * grid.cols + canvas_x / side;
-      const size_t offset = ((static_cast<size_t>(tile) * side + canvas_y % side) * side + canvas_x % side) *
-                            RgbImage::kChannels;
-      std::memcpy(tiles.pixels.data() + offset, row.data() + static_cast<size_t>(x) * RgbImage::kChannels,
-                  static_cast<size_t>(run) * RgbImage::kChannels);
-      x += run;
-    }
+  const int canvas_y = grid.fit.top + y;
+  for (int x = 0; x < grid.fit.resized.width;) {
+    const int canvas_x = grid.fit.left + x;
+    const int run = std::min(grid.fit.resized.width - x, side - canvas_x % side);
+    const int tile = 1 + (canvas_y / side) * grid.cols + canvas_x / side;
+    const size_t offset =
+        ((static_cast<size_t>(tile) * side + canvas_y % side) * side + canvas_x % side) * RgbImage::kChannels;
+    std::memcpy(tiles.pixels.data() + offset, row.data() + static_cast<size_t>(x) * RgbImage::kChannels,
+                static_cast<size_t>(run) * RgbImage::kChannels);
+    x += run;
   }
 }
 
@@ -63,10 +61,16 @@ absl::StatusOr<ImageTiles> MakeTiles(const RgbImage& image, const ImageProcessor
   ASSIGN_OR_RETURN(tiles.grid, SelectGrid(image.size, config));
   tiles.tile_size = config.tile_size;
   const size_t tile_bytes = static_cast<size_t>(config.tile_size) * config.tile_size * RgbImage::kChannels;
-  tiles.pixels.resize(tile_bytes * static_cast<size_t>(tiles.grid.tile_count()));
-  const RgbImage thumbnail = ResizeBicubic(image, {.height = config.tile_size, .width = config.tile_size});
-  std::ranges::copy(thumbnail.pixels, tiles.pixels.begin());
-  CutIntoTiles(ResizeBicubic(image, tiles.grid.fit.resized), tiles);
+  const size_t bytes = tile_bytes * static_cast<size_t>(tiles.grid.tile_count());
+  tiles.pixels.reserve(bytes);
+  AdviseHugePages(tiles.pixels.data(), bytes);
+  tiles.pixels.resize(bytes);
+  const ImageSize tile = {.height = config.tile_size, .width = config.tile_size};
+  ResizeBicubicRows(image, tile, [&](int y, std::span<const uint8_t> row) {
+    std::ranges::copy(row, tiles.pixels.begin() + static_cast<ptrdiff_t>(row.size()) * y);
+  });
+  ResizeBicubicRows(image, tiles.grid.fit.resized,
+                    [&](int y, std::span<const uint8_t> row) { CutRow(y, row, tiles); });
   tiles.key = TilesKey(tiles.pixels, image.size);
   return tiles;
 }
