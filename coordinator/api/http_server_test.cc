@@ -239,6 +239,17 @@ TEST(HttpServer, NoticesTheClientLeaving) {
   EXPECT_FALSE(responder->Write("data: 2\n\n"));
 }
 
+// The end of its input may be seen while the answer is on its way; nothing would tell of it again.
+TEST(HttpServer, AClientThatHasSentAllItWillIsAnsweredAndLet) {
+  auto server = Serve(EchoRouter());
+  for (int i = 0; i < 200; ++i) {
+    TestClient client(server->port());
+    client.Send(TestClient::Request("GET", "/echo", ""));
+    client.FinishSending();
+    ASSERT_TRUE(client.ReadToEnd().ends_with("GET /echo [] ")) << "round " << i;
+  }
+}
+
 TEST(HttpServer, SlowReaderIsCutOffAndHoldsUpNobody) {
   Caught caught;
   Router router = EchoRouter();

@@ -63,7 +63,7 @@ Session::~Session() {
 void Session::WaitForRequest() {
   if (closed_) return;
   state_ = State::kIdle;
-  if (core_->Stopping()) return Close();
+  if (core_->Stopping() || (no_more_input_ && buffer_.size() == 0)) return Close();
   if (buffer_.size() > 0) {
     // A pipelined request is here already; the pending read must return before the parser reads.
     if (read_pending_) {
@@ -94,7 +94,8 @@ void Session::OnRead(error_code ec, size_t n) {
     case State::kBusy:
       if (ec && ec != net::error::operation_aborted) {
         // A client that sent all it had and waits for an answer that is complete still gets it.
-        if (exchange_ == nullptr || !exchange_->ended()) Close();
+        if (exchange_ == nullptr || !exchange_->ended()) return Close();
+        no_more_input_ = true;  // said once: another read would wait for ever
         return;
       }
       if (buffer_.size() < kMaxPipelined) StartRead();
@@ -244,6 +245,7 @@ void Session::Finish() {
 
 // Closing with unread input would reset the connection, and the client might never see the answer.
 void Session::LingerClose() {
+  if (no_more_input_) return Close();
   state_ = State::kLinger;
   error_code ec;
   socket_.shutdown(tcp::socket::shutdown_send, ec);

@@ -108,7 +108,8 @@ class Session final : public ExchangeOwner, public std::enable_shared_from_this<
   std::string writing_;
   std::string peer_;
   State state_ = State::kIdle;
-  bool read_pending_ = false;  // the read that waits for a request or notices the client leaving
+  bool read_pending_ = false;   // the read that waits for a request or notices the client leaving
+  bool no_more_input_ = false;  // the client has sent all it will
   bool timed_out_ = false, closed_ = false;
 };
 

@@ -123,6 +123,12 @@ class TestClient {
     Send(Request(method, target, body, headers));
     return ReadResponse(method == "HEAD");
   }
+  // All that comes until the server closes the connection; empty if it does not within the receive timeout.
+  std::string ReadToEnd() {
+    while (More()) {
+    }
+    return ended_ ? Take(buffer_.size()) : std::string();
+  }
   // True when the server has closed the connection; what came before is dropped.
   bool AtEnd() {
     while (More()) {
