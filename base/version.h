@@ -1,9 +1,11 @@
-// The program's version, the same in both binaries: workers and coordinators of different versions refuse
-// each other.
+// The program's version (CMakeLists.txt), the same in both binaries: workers and coordinators of different
+// versions refuse each other.
 #pragma once
+
+#include <string>
 
 namespace fulger {
 
-inline constexpr char kVersion[] = "0.1.0";
+extern const std::string kVersion;
 
 }  // namespace fulger

@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+namespace fulger {
+
+const std::string kVersion = FULGER_VERSION;
+
+}  // namespace fulger
