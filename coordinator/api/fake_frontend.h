@@ -45,6 +45,7 @@ class FakeFrontend final : public Frontend {
     card_.max_context = 8192;
     card_.vocab = 1000;
     stats.ready = true;
+    stats.seconds_since_step = 0;
   }
 
   absl::Status Generate(GenerateInput input, TextHandlers handlers) override {

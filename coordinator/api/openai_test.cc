@@ -452,9 +452,15 @@ TEST_F(OpenAiTest, NotReadyRefusesButStaysAlive) {
   EngineStats up;
   up.ready = true;
   frontend_.SetStats(up);
+  EXPECT_THAT(Call("GET", "/health/ready").body, HasSubstr("no step has finished yet"));
+  up.seconds_since_step = 1;
+  frontend_.SetStats(up);
   EXPECT_EQ(Call("GET", "/health", "", "Authorization: Bearer x\r\n").status, 200);
   EXPECT_EQ(Call("HEAD", "/health/ready").status, 200);
-  up.running = 1;
+  up.probe_error = "layer 3 attention: not finite";
+  frontend_.SetStats(up);
+  EXPECT_THAT(Call("GET", "/health/ready").body, HasSubstr("a probe step failed: layer 3 attention"));
+  up.probe_error.clear();
   up.seconds_since_step = 100;
   frontend_.SetStats(up);
   EXPECT_THAT(Call("GET", "/health/ready").body, HasSubstr("no step has finished for 100 s"));

@@ -143,6 +143,8 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
     }
     case v1::WorkerMessage::kResult:
       steps_in_flight_.erase(message.result().step());
+      last_answered_ = message.result().step();
+      last_activity_ = clock_->Now();
       result = std::make_shared<v1::StepResult>(message.result());
       lock.unlock();
       events_->OnResult(std::move(result));
@@ -163,7 +165,11 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
       break;
     }
     case v1::WorkerMessage::kPong:
+      if (member.activity != message.pong().activity() || member.last_step != message.pong().last_step()) {
+        member.last_progress = clock_->Now();
+      }
       member.activity = message.pong().activity();
+      member.last_step = message.pong().last_step();
       break;
     default:
       break;
@@ -266,9 +272,13 @@ void Replica::StartServingLocked() {
   ever_served_ = true;
   phase_since_ = clock_->Now();
   steps_in_flight_.clear();
+  last_answered_ = 0;
+  last_activity_ = phase_since_;
+  for (auto& [rank, member] : members_) member.last_progress = phase_since_;
   LogInfo("replica {} is serving: {}, epoch {}, {} tokens of cache, {} sequences", options_.name,
           ToString(plan_.layout), epoch_, capacity_.blocks * capacity_.block_size, capacity_.slots);
   events_->OnUp(epoch_, capacity_);
+  events_->OnProbeDue(epoch_);
 }
 
 void Replica::OnClosed(const std::shared_ptr<WorkerConnection>& from) {
@@ -338,6 +348,12 @@ void Replica::Tick() {
     message->mutable_ping()->set_id(++pings_);
     for (auto& [rank, member] : members_) member.connection->Send(message);
     problem = CheckDeadlinesLocked();
+    const bool idle = phase_ == ReplicaPhase::kServing && steps_in_flight_.empty() &&
+                      clock_->Now() - last_activity_ >= options_.probe_interval;
+    if (problem.ok() && idle) {
+      last_activity_ = clock_->Now();
+      events_->OnProbeDue(epoch_);
+    }
   }
   if (!problem.ok()) Fail(problem);
 }
@@ -371,9 +387,25 @@ absl::Status Replica::CheckDeadlinesLocked() const {
         return DeadlineExceeded("step {} has run for {:.0f} s{}", steps_in_flight_.begin()->first,
                                 Seconds(now - steps_in_flight_.begin()->second), text);
       }
-      break;
+      return CheckRanksLocked();
     case ReplicaPhase::kStopped:
       break;
+  }
+  return absl::OkStatus();
+}
+
+// The last stage answers for all ranks that it waits for; not for a vision rank that hangs while nobody needs
+// its features.
+absl::Status Replica::CheckRanksLocked() const {
+  const TimePoint now = clock_->Now();
+  // An idle rank moves once a probe interval.
+  const Duration deadline = std::max(options_.step_deadline, 2 * options_.probe_interval);
+  for (const auto& [rank, member] : members_) {
+    if (member.last_step >= last_answered_ || now - member.last_progress <= deadline) continue;
+    return DeadlineExceeded(
+        "{} has not run step {} (its last is {}) and has been in the same place for {:.0f} s: {}",
+        DescribeRank(rank), last_answered_, member.last_step, Seconds(now - member.last_progress),
+        member.activity.empty() ? "?" : member.activity);
   }
   return absl::OkStatus();
 }

@@ -40,6 +40,7 @@ struct ReplicaOptions {
   bool workers_expected = false;  // the deadline runs from the start: somebody has started all workers
   Duration phase_deadline = std::chrono::seconds(600);  // without any progress from a rank
   Duration step_deadline = std::chrono::seconds(60);    // age of the oldest step in flight
+  Duration probe_interval = std::chrono::seconds(20);   // idle for so long: a probe step
 };
 
 enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
@@ -101,7 +102,8 @@ class Replica final : public Backend, public JoinHandler {
     v1::Ready details;
     v1::Progress progress;
     std::string activity;
-    TimePoint last_progress{};
+    uint64_t last_step = 0;
+    TimePoint last_progress{};  // while serving: activity or last_step changed
   };
 
   void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
@@ -112,6 +114,7 @@ class Replica final : public Backend, public JoinHandler {
   void SendToStagesLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);
   int EncoderRankLocked(const std::string& key) const;
   absl::Status CheckDeadlinesLocked() const;
+  absl::Status CheckRanksLocked() const;
   std::string DescribeRank(int rank) const;
   int RankOfLocked(const std::shared_ptr<WorkerConnection>& connection) const;
 
@@ -133,6 +136,8 @@ class Replica final : public Backend, public JoinHandler {
   std::map<int, Member> members_;
   TimePoint phase_since_;
   std::map<uint64_t, TimePoint> steps_in_flight_;
+  uint64_t last_answered_ = 0;  // step
+  TimePoint last_activity_;     // the last answer, or the last time a probe was asked for
 };
 
 }  // namespace fulger

@@ -78,8 +78,9 @@ class ReplicaTest : public testing::Test {
     for (int r = 0; r < kRanks; ++r) Ready(r);
     ASSERT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
   }
-  void Pong(int rank, const std::string& activity) {
+  void Pong(int rank, const std::string& activity, uint64_t last_step = 0) {
     v1::WorkerMessage message = From(rank);
+    message.mutable_pong()->set_last_step(last_step);
     message.mutable_pong()->set_activity(activity);
     Send(rank, message);
   }
@@ -348,6 +349,53 @@ TEST_F(ReplicaTest, AnIdleReplicaHasNoDeadline) {
   replica_.Tick();
   EXPECT_THAT(events_.downs, IsEmpty());
   EXPECT_THAT(workers_[1]->Sent(v1::CoordinatorMessage::kPing), SizeIs(1)) << "every rank is asked";
+}
+
+TEST_F(ReplicaTest, AsksForAProbeWhenItComesUpAndWhenItIdles) {
+  Serve();
+  EXPECT_THAT(events_.probes, ElementsAre(1));
+  clock_.Advance(std::chrono::seconds(19));
+  replica_.Tick();
+  EXPECT_THAT(events_.probes, SizeIs(1));
+  clock_.Advance(std::chrono::seconds(1));
+  replica_.Tick();
+  replica_.Tick();
+  EXPECT_THAT(events_.probes, ElementsAre(1, 1)) << "once an interval";
+  Submit(1);
+  clock_.Advance(std::chrono::seconds(30));
+  replica_.Tick();
+  EXPECT_THAT(events_.probes, SizeIs(2)) << "a step is in flight: its own deadline holds";
+  v1::WorkerMessage result = From(2);
+  result.mutable_result()->set_step(1);
+  Send(2, result);
+  for (int r = 0; r < kRanks; ++r) Pong(r, "idle", 1);
+  replica_.Tick();
+  EXPECT_THAT(events_.probes, SizeIs(2)) << "an answer is as good as a probe";
+  clock_.Advance(std::chrono::seconds(20));
+  replica_.Tick();
+  EXPECT_THAT(events_.probes, SizeIs(3));
+}
+
+// The last stage answers while rank 4, the tower, hangs.
+TEST_F(ReplicaTest, ARankThatNobodyWaitsForIsNamedWhenItHangs) {
+  Serve();
+  Submit(1);
+  v1::WorkerMessage result = From(2);
+  result.mutable_result()->set_step(1);
+  Send(2, result);
+  for (int r = 0; r < 4; ++r) Pong(r, "idle", 1);
+  Pong(4, "vision layer 3", 0);
+  clock_.Advance(std::chrono::seconds(40));
+  Pong(4, "vision layer 4", 0);
+  clock_.Advance(std::chrono::seconds(60));
+  Pong(4, "vision layer 4", 0);
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty()) << "it moved within the deadline";
+  clock_.Advance(std::chrono::seconds(1));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs,
+              ElementsAre("rank 4 (host h4, pid 1004) has not run step 1 (its last is 0) and has "
+                          "been in the same place for 61 s: vision layer 4"));
 }
 
 TEST_F(ReplicaTest, PicturesGoToTheirVisionRankInParts) {

@@ -48,6 +48,7 @@ class FakeEvents final : public BackendEvents {
   void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override { ups.emplace_back(epoch, capacity); }
   void OnDown(const absl::Status& why) override { downs.push_back(Message(why)); }
   void OnResult(std::shared_ptr<const v1::StepResult> result) override { results.push_back(result); }
+  void OnProbeDue(uint64_t epoch) override { probes.push_back(epoch); }
   void OnFeaturesReady(uint64_t, const std::string& key, const absl::Status& status) override {
     features.emplace_back(key, status);
   }
@@ -56,6 +57,7 @@ class FakeEvents final : public BackendEvents {
   std::vector<std::string> downs;
   std::vector<std::shared_ptr<const v1::StepResult>> results;
   std::vector<std::pair<std::string, absl::Status>> features;
+  std::vector<uint64_t> probes;  // epochs
 };
 
 // Two stages of two ranks and one vision rank: ranks 0 and 2 lead their stages, rank 4 has the tower.

@@ -32,6 +32,8 @@ class BackendEvents {
   // The replica is gone: no step in flight will answer. Running requests wait for the next OnUp and resume.
   virtual void OnDown(const absl::Status& why) = 0;
   virtual void OnResult(std::shared_ptr<const v1::StepResult> result) = 0;
+  // The replica has been idle for a while, or has just come up: a probe step should show that it can compute.
+  virtual void OnProbeDue(uint64_t epoch) = 0;
   virtual void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) = 0;
 };
 

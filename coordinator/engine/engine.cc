@@ -92,6 +92,9 @@ class ThreadedEngine final : public Engine {
   void OnResult(std::shared_ptr<const v1::StepResult> result) override {
     Post([this, result = std::move(result)] { core_.Result(*result); });
   }
+  void OnProbeDue(uint64_t epoch) override {
+    Post([this, epoch] { core_.ProbeDue(epoch); });
+  }
   void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
     Post([this, epoch, key, status] { core_.FeaturesReady(epoch, key, status); });
   }

@@ -37,7 +37,8 @@ struct EngineStats {
   int64_t blocks_total = 0, blocks_used = 0, slots_total = 0, slots_used = 0;
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
   uint64_t pictures = 0, pictures_encoded = 0;  // of requests; those not encoded were found in the cache
-  double seconds_since_step = -1;               // age of the last finished step; -1: none yet
+  double seconds_since_step = -1;  // age of the last finished step, probes included; -1: none in this epoch
+  std::string probe_error;         // of the last probe step; empty: it passed, or there was none
 };
 
 class Engine : public BackendEvents {

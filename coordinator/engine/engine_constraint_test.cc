@@ -117,6 +117,7 @@ TEST_F(EngineCoreConstraintTest, AMaskThatCannotBeMadeEndsItsRequestAlone) {
     void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override { core_->Up(epoch, capacity); }
     void OnDown(const absl::Status& why) override { core_->Down(why); }
     void OnResult(std::shared_ptr<const v1::StepResult> result) override { core_->Result(*result); }
+    void OnProbeDue(uint64_t) override {}
     void OnFeaturesReady(uint64_t, const std::string&, const absl::Status&) override {}
 
    private:

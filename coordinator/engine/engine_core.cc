@@ -164,6 +164,8 @@ void EngineCore::Down(const absl::Status& why) {
   totals_.preemptions += planner_->preemptions();
   planner_.reset();
   steps_.clear();
+  last_step_time_ = {};
+  totals_.probe_error.clear();
   for (const auto& [order, request] : requests_) request->sequence.Forget();
 }
 
@@ -176,11 +178,15 @@ void EngineCore::Pump() {
     backend_->Encode(epoch_, Owner(*encode.sequence)->images[encode.image]);
   }
   while (auto plan = planner_->Next()) SubmitPlan(std::move(plan));
+  if (probe_due_ && steps_.empty()) SubmitPlan(planner_->Probe());
+  probe_due_ = false;
 }
+
+void EngineCore::ProbeDue(uint64_t epoch) { probe_due_ = planner_ != nullptr && epoch == epoch_; }
 
 void EngineCore::SubmitPlan(std::shared_ptr<const v1::StepPlan> plan) {
   const TimePoint now = clock_->Now();
-  StepInfo info{.step = plan->step(), .submitted = now};
+  StepInfo info{.step = plan->step(), .submitted = now, .probe = plan->probe()};
   for (const v1::Row& row : plan->rows()) {
     if (row.result_of_step() != 0) {
       ++info.decode_rows;
@@ -210,6 +216,7 @@ void EngineCore::Result(const v1::StepResult& result) {
              steps_.empty() ? 0 : steps_.front().step);
     return;
   }
+  if (steps_.front().probe) NoteProbe(result);
   std::unordered_set<uint64_t> named;
   for (const auto& row : *rows) named.insert(row.id);
   for (const v1::SequenceError& error : result.errors()) {
@@ -229,6 +236,18 @@ void EngineCore::Result(const v1::StepResult& result) {
   }
   EndUnanswered(*rows, result);
   RecordStep(result.step());
+}
+
+void EngineCore::NoteProbe(const v1::StepResult& result) {
+  const std::string error = result.errors().empty() ? "" : result.errors(0).message();
+  if (error != totals_.probe_error) {
+    if (error.empty()) {
+      LogInfo("replica {}: probe steps pass again", config_.replica);
+    } else {
+      LogError("replica {}: the probe step {} failed: {}", config_.replica, result.step(), error);
+    }
+  }
+  totals_.probe_error = error;
 }
 
 // A live sequence whose row sampled must have got a token: without one it would wait for ever.
@@ -322,10 +341,11 @@ void EngineCore::RecordTokenTime(Request* r) {
 
 void EngineCore::RecordStep(uint64_t step) {
   last_step_time_ = clock_->Now();
-  ++totals_.steps;
   FULGER_CHECK(!steps_.empty() && steps_.front().step == step, "step {} was not submitted", step);
   const StepInfo info = steps_.front();
   steps_.pop_front();
+  if (info.probe) return;
+  ++totals_.steps;
   if (observer_ != nullptr) {
     observer_->OnStep({.step = step,
                        .decode_rows = info.decode_rows,

@@ -45,6 +45,8 @@ class EngineCore {
   using PostMask = std::function<void(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask)>;
   void MakeMasksWith(RunWork run, PostMask post);
   void MaskReady(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask);
+  // Sends a probe at the next Pump, unless a step is in flight, which shows as much.
+  void ProbeDue(uint64_t epoch);
   void FeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status);
 
   // Submits what can be submitted now. After every batch of events.
@@ -61,6 +63,7 @@ class EngineCore {
     TimePoint submitted;
     int64_t decode_rows = 0;
     int64_t prefill_tokens = 0;
+    bool probe = false;
   };
 
   Request* Owner(const Sequence& sequence) const { return requests_.at(sequence.order).get(); }
@@ -71,6 +74,7 @@ class EngineCore {
   void DeliverScores(const v1::PromptScores& scores);
   void AdvanceConstraint(Request* request, int32_t token);
   void RecordTokenTime(Request* request);
+  void NoteProbe(const v1::StepResult& result);
   void RecordStep(uint64_t step);
   void EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows, const v1::StepResult& result);
   void End(Request* request, FinishReason reason, const absl::Status& error = absl::OkStatus(),
@@ -95,8 +99,9 @@ class EngineCore {
   std::unique_ptr<StepPlanner> planner_;  // null while no replica is up
   absl::Status down_reason_;
   std::deque<StepInfo> steps_;  // in flight
-  TimePoint last_step_time_{};
-  EngineStats totals_;                                   // only the counters
+  TimePoint last_step_time_{};  // of this epoch
+  bool probe_due_ = false;
+  EngineStats totals_;                                   // only the counters and probe_error
   std::vector<double> first_token_, token_gap_;          // of the step being applied
   std::vector<std::pair<int32_t, float>> top_logprobs_;  // scratch
 };

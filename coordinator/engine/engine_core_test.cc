@@ -48,6 +48,10 @@ class CoreEvents final : public BackendEvents {
     core_->Result(*result);
     core_->Pump();
   }
+  void OnProbeDue(uint64_t epoch) override {
+    core_->ProbeDue(epoch);
+    core_->Pump();
+  }
   void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
     core_->FeaturesReady(epoch, key, status);
     core_->Pump();
@@ -84,6 +88,51 @@ class EngineCoreTest : public testing::Test {
                    [this](const std::string& id) { ended_.push_back(id); }};
   CoreEvents events_{&core_};
 };
+
+TEST_F(EngineCoreTest, AnIdleReplicaIsProbed) {
+  EXPECT_EQ(core_.last_step_time(), TimePoint{});
+  backend_.Up(&events_);
+  events_.OnProbeDue(1);
+  ASSERT_THAT(backend_.plans(), testing::SizeIs(1));
+  EXPECT_TRUE(backend_.plans()[0]->probe());
+  events_.OnProbeDue(1);
+  EXPECT_THAT(backend_.plans(), testing::SizeIs(1)) << "one is in flight";
+  clock_.Advance(std::chrono::seconds(3));
+  RunToEnd();
+  EXPECT_EQ(core_.last_step_time(), clock_.Now());
+  EXPECT_EQ(core_.Stats().probe_error, "");
+  EXPECT_EQ(core_.Stats().steps, 0u) << "a probe is no work";
+  EXPECT_THAT(observer_.steps, IsEmpty());
+
+  const EngineRequest a = MakeRequest("a", {1, 2, 3}, 5);
+  const auto sink = Submit(a);
+  const size_t plans = backend_.plans().size();
+  events_.OnProbeDue(1);
+  EXPECT_EQ(backend_.plans().size(), plans) << "steps in flight show as much";
+  RunToEnd();
+  EXPECT_EQ(sink->tokens(), ToyReference(a, 100).tokens);
+
+  backend_.Kill(&events_);
+  EXPECT_EQ(core_.last_step_time(), TimePoint{}) << "a new epoch proves itself";
+  backend_.Up(&events_);
+  events_.OnProbeDue(1);
+  EXPECT_THAT(backend_.plans(), IsEmpty()) << "asked for by the epoch before";
+  events_.OnProbeDue(2);
+  EXPECT_THAT(backend_.plans(), testing::SizeIs(1));
+  RunToEnd();
+}
+
+TEST_F(EngineCoreTest, AProbeThatFailsIsTold) {
+  backend_.Up(&events_);
+  backend_.FailProbes("layer 3 attention: not finite");
+  events_.OnProbeDue(1);
+  RunToEnd();
+  EXPECT_EQ(core_.Stats().probe_error, "layer 3 attention: not finite");
+  backend_.FailProbes("");
+  events_.OnProbeDue(1);
+  RunToEnd();
+  EXPECT_EQ(core_.Stats().probe_error, "");
+}
 
 TEST_F(EngineCoreTest, DeliversTheReferenceAndFreesEverything) {
   backend_.Up(&events_);

@@ -43,7 +43,9 @@ void FakeBackend::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   std::lock_guard lock(mu_);
   if (replica_ == nullptr || plan->epoch() != epoch_) return;  // the engine has not heard yet
   plans_.push_back(plan);
-  results_.push_back(std::make_shared<v1::StepResult>(replica_->Run(*plan)));
+  auto result = std::make_shared<v1::StepResult>(replica_->Run(*plan));
+  if (plan->probe() && !probe_error_.empty()) result->add_errors()->set_message(probe_error_);
+  results_.push_back(std::move(result));
   work_.notify_one();
 }
 

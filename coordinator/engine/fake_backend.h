@@ -26,6 +26,8 @@ class FakeBackend final : public Backend {
 
   // The next epoch, with a fresh replica.
   void Up(BackendEvents* events);
+  // Probe steps answer with this error; empty: they pass.
+  void FailProbes(const std::string& error) { probe_error_ = error; }
   // What is in flight will never answer; or, if `late`, only after the next Up.
   void Kill(BackendEvents* events, bool late = false);
 
@@ -59,6 +61,7 @@ class FakeBackend final : public Backend {
   std::set<std::string> asked_;  // encoding or kept
   std::vector<std::shared_ptr<const v1::StepPlan>> plans_;
   std::vector<std::string> violations_;  // of this class and of earlier replicas
+  std::string probe_error_;
   int64_t encoded_ = 0;
   bool stopping_ = false;
   std::thread thread_;

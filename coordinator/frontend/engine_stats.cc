@@ -17,7 +17,10 @@ absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout) {
     return Unavailable("not ready: {}",
                        stats.down_reason.empty() ? "the model is loading" : stats.down_reason);
   }
-  if (stats.running > 0 && stats.seconds_since_step > Seconds(stall_timeout)) {
+  if (stats.seconds_since_step < 0) return Unavailable("not ready: no step has finished yet");
+  if (!stats.probe_error.empty()) return Unavailable("not ready: a probe step failed: {}", stats.probe_error);
+  // Idle replicas run probe steps.
+  if (stats.seconds_since_step > Seconds(stall_timeout)) {
     return Unavailable("not ready: no step has finished for {:.0f} s", stats.seconds_since_step);
   }
   return absl::OkStatus();

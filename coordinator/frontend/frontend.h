@@ -133,8 +133,8 @@ struct FrontendOptions {
   ServerMetrics* metrics = nullptr;                // may be null; outlives the frontend
   const Clock* clock = nullptr;                    // null: the steady clock
 };
-// OK while the server can generate; else UNAVAILABLE says why: no replica, or requests run and no step has
-// finished for `stall_timeout`.
+// OK while the server can generate; else UNAVAILABLE says why: no replica, a probe step that failed, or no
+// step (an idle replica runs probes) for `stall_timeout`.
 absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout);
 // Sets the gauges that show the engine's state.
 void ExportStats(const EngineStats& stats, ServerMetrics* metrics);

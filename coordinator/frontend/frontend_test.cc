@@ -37,6 +37,7 @@ class FakeEngine final : public Engine {
   void OnUp(uint64_t, const ReplicaCapacity&) override {}
   void OnDown(const absl::Status&) override {}
   void OnResult(std::shared_ptr<const v1::StepResult>) override {}
+  void OnProbeDue(uint64_t) override {}
   void OnFeaturesReady(uint64_t, const std::string&, const absl::Status&) override {}
 
   ResponseSink::Next Token(int32_t id) {

@@ -112,6 +112,15 @@ std::shared_ptr<const v1::StepPlan> StepPlanner::Next() {
   ApplyPreemptions(decision);
   if (decision.rows.empty()) return nullptr;
 
+  const std::shared_ptr<v1::StepPlan> plan = NewPlan();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (decision.rows[i].admits) Admit(sequences[i], plan.get());
+    AddRow(sequences[i], decision.rows[i], plan.get());
+  }
+  return plan;
+}
+
+std::shared_ptr<v1::StepPlan> StepPlanner::NewPlan() {
   auto plan = std::make_shared<v1::StepPlan>();
   plan->set_replica(config_.replica);
   plan->set_epoch(config_.epoch);
@@ -119,11 +128,14 @@ std::shared_ptr<const v1::StepPlan> StepPlanner::Next() {
   for (const uint64_t id : retired_) plan->add_retired(id);
   retired_.clear();
   in_flight_.push_back({.number = next_step_, .rows = {}});
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    if (decision.rows[i].admits) Admit(sequences[i], plan.get());
-    AddRow(sequences[i], decision.rows[i], plan.get());
-  }
   ++next_step_;
+  return plan;
+}
+
+std::shared_ptr<const v1::StepPlan> StepPlanner::Probe() {
+  FULGER_CHECK(in_flight_.empty(), "a probe beside {} steps in flight", in_flight());
+  const std::shared_ptr<v1::StepPlan> plan = NewPlan();
+  plan->set_probe(true);
   return plan;
 }
 

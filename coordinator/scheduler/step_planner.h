@@ -56,6 +56,8 @@ class StepPlanner {
 
   // The next step; null when enough steps are in flight or nothing can run now.
   std::shared_ptr<const v1::StepPlan> Next();
+  // A step that only asks every rank to show that it can compute. Call with no step in flight.
+  std::shared_ptr<const v1::StepPlan> Probe();
   // Step `step` has answered; its rows. nullopt if it is not the oldest in flight (steps answer in order).
   std::optional<std::vector<AnsweredRow>> Answered(uint64_t step);
   // By the id that plans and results use; null if it has ended.
@@ -96,6 +98,7 @@ class StepPlanner {
   uint64_t NameMask(const Sequence& s, v1::StepPlan* plan);
   void AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan);
   void Enqueue(Sequence* s);
+  std::shared_ptr<v1::StepPlan> NewPlan();  // the next step, in flight from now on
 
   const PlannerConfig config_;
   IdPool blocks_;

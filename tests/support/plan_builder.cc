@@ -107,6 +107,14 @@ void PlanDriver::Apply(const v1::StepResult& result, std::map<uint64_t, Running>
   }
 }
 
+absl::StatusOr<v1::StepResult> PlanDriver::Probe() {
+  auto plan = std::make_shared<v1::StepPlan>();
+  plan->set_step(++step_);
+  plan->set_probe(true);
+  replica_.Submit(std::move(plan));
+  return replica_.NextResult();
+}
+
 absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> PlanDriver::Run(
     std::vector<DriverRequest> requests) {
   return RunAhead(std::move(requests), 1);
@@ -133,6 +141,7 @@ absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> PlanDriver::RunAhead(
     ASSIGN_OR_RETURN(const v1::StepResult result, replica_.NextResult());
     --outstanding;
     Apply(result, running);
+    if (probe_between_steps_ && outstanding == 0) RETURN_IF_ERROR(Probe().status());
   }
   // One more plan retires what ended last, so that the next Run may use the same ids.
   replica_.Submit(NextPlan(running, now, groups));

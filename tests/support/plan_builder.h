@@ -42,6 +42,10 @@ class PlanDriver {
   // groups == k % groups.
   absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> RunAhead(std::vector<DriverRequest> requests,
                                                                     int in_flight, uint64_t groups = 1);
+  // One probe step; call with no step in flight.
+  absl::StatusOr<v1::StepResult> Probe();
+  // A probe whenever no step is in flight (after every step of Run).
+  void ProbeBetweenSteps() { probe_between_steps_ = true; }
   uint64_t steps() const { return step_; }
 
  private:
@@ -67,6 +71,7 @@ class PlanDriver {
   const int64_t block_size_;
   std::vector<int32_t> free_blocks_, free_slots_;
   uint64_t step_ = 0;
+  bool probe_between_steps_ = false;
   std::map<uint64_t, std::vector<uint64_t>> rows_of_step_;
   std::vector<uint64_t> to_retire_;
   absl::Status error_;

@@ -2,7 +2,9 @@
 // overlap, whatever the machine's speed.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <thread>
 
@@ -13,11 +15,14 @@ namespace fulger {
 
 class WaitingOps final : public Ops {
  public:
-  explicit WaitingOps(std::chrono::microseconds per_layer) : per_layer_(per_layer) {}
+  WaitingOps(std::chrono::microseconds per_layer, std::atomic<int64_t>* waited)
+      : per_layer_(per_layer), waited_(waited) {}
 
   // Once per layer: the wait that stands for the layer's work.
   absl::Status Moe(Stream&, const MoeArgs&) override {
+    const auto start = std::chrono::steady_clock::now();
     std::this_thread::sleep_for(per_layer_);
+    *waited_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
     return absl::OkStatus();
   }
   absl::Status Linear(Stream&, const LinearArgs&) override { return absl::OkStatus(); }
@@ -41,14 +46,17 @@ class WaitingOps final : public Ops {
 
  private:
   std::chrono::microseconds per_layer_;
+  std::atomic<int64_t>* waited_;
 };
 
 // The CPU device with its ops replaced.
 class WaitingDevice final : public Device {
  public:
-  static absl::StatusOr<std::unique_ptr<Device>> Make(std::chrono::microseconds per_layer) {
+  // Adds the time that its waits really took, in ns, to `waited`, which outlives it.
+  static absl::StatusOr<std::unique_ptr<Device>> Make(std::chrono::microseconds per_layer,
+                                                      std::atomic<int64_t>* waited) {
     ASSIGN_OR_RETURN(std::unique_ptr<Device> cpu, MakeDevice("cpu", DeviceOptions{.threads = 1}));
-    return std::unique_ptr<Device>(new WaitingDevice(std::move(cpu), per_layer));
+    return std::unique_ptr<Device>(new WaitingDevice(std::move(cpu), per_layer, waited));
   }
 
   std::string name() const override { return "waiting"; }
@@ -69,8 +77,9 @@ class WaitingDevice final : public Device {
   bool host_accessible() const override { return true; }
 
  private:
-  WaitingDevice(std::unique_ptr<Device> cpu, std::chrono::microseconds per_layer)
-      : cpu_(std::move(cpu)), ops_(per_layer) {}
+  WaitingDevice(std::unique_ptr<Device> cpu, std::chrono::microseconds per_layer,
+                std::atomic<int64_t>* waited)
+      : cpu_(std::move(cpu)), ops_(per_layer, waited) {}
   std::unique_ptr<Device> cpu_;
   WaitingOps ops_;
 };

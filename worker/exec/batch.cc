@@ -43,6 +43,13 @@ absl::StatusOr<Batch> Batch::Make(const v1::StepPlan& plan, SequenceTable& table
   return batch;
 }
 
+Batch Batch::OfProbe(Sequence* sequence) {
+  Batch batch;
+  batch.sequences_.push_back({.sequence = sequence, .count = 1, .sample = true});
+  batch.tokens_ = 1;
+  return batch;
+}
+
 const BatchSequence* Batch::Find(uint64_t id) const {
   for (const BatchSequence& s : sequences_) {
     if (s.id == id) return &s;

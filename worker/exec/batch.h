@@ -29,6 +29,9 @@ class Batch {
   static absl::StatusOr<Batch> Make(const v1::StepPlan& plan, SequenceTable& table, int64_t max_tokens,
                                     int64_t block_size);
 
+  // The one row of a probe step: it names no slot and no blocks. `sequence` must outlive the batch.
+  static Batch OfProbe(Sequence* sequence);
+
   int64_t tokens() const { return tokens_; }
   const std::vector<BatchSequence>& sequences() const { return sequences_; }
   const BatchSequence* Find(uint64_t id) const;

@@ -158,10 +158,16 @@ absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   if (head_.has_value()) head_->AddMasks(plan);
   ASSIGN_OR_RETURN(Batch batch,
                    Batch::Make(plan, sequences_, setup_.options.max_step_tokens, setup_.options.block_size));
+  Sequence probe{.ids = {0}};
+  if (plan.probe()) {
+    if (batch.tokens() > 0) return Internal("step {}: a probe with {} tokens", plan.step(), batch.tokens());
+    batch = Batch::OfProbe(&probe);
+  }
   v1::StepResult result;
   if (batch.tokens() > 0) {
     ASSIGN_OR_RETURN(result, RunRows(plan, batch));
   }
+  if (plan.probe()) result.clear_tokens();
   result.set_replica(plan.replica());
   result.set_epoch(plan.epoch());
   result.set_step(plan.step());
