@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from fulger_process import Server
+from fulger_process import Server, run_cases
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -184,13 +184,5 @@ def case_answers_follow_their_form():
         assert server.stop() == 0
 
 
-def main():
-    cases = {name[5:]: function for name, function in globals().items() if name.startswith("case_")}
-    for name in sys.argv[3:] or cases:
-        begin = time.monotonic()
-        cases[name]()
-        print(f"{name}: ok, {time.monotonic() - begin:.1f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(globals(), sys.argv[3:])

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from fulger_process import Server, cpu_seconds, text_of
+from fulger_process import Server, cpu_seconds, run_cases, text_of
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -224,13 +224,5 @@ def case_openai_python():
             assert server.stop() == 0
 
 
-def main():
-    cases = {name[5:]: function for name, function in globals().items() if name.startswith("case_")}
-    for name in sys.argv[3:] or cases:
-        begin = time.monotonic()
-        cases[name]()
-        print(f"{name}: ok, {time.monotonic() - begin:.1f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(globals(), sys.argv[3:])

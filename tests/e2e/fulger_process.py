@@ -152,3 +152,18 @@ def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def mpirun(ranks, *command):
+    """Bound to no core and yielding, as several ranks on a small machine need."""
+    return ["env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_mpi_yield_when_idle=1",
+            "timeout", "-k", "3", "60", "mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *command]
+
+
+def run_cases(names, chosen):
+    """Runs the functions case_... of a test file, or those chosen by name without the prefix."""
+    cases = {name[5:]: function for name, function in names.items() if name.startswith("case_")}
+    for name in chosen or cases:
+        begin = time.monotonic()
+        cases[name]()
+        print(f"{name}: ok, {time.monotonic() - begin:.1f} s", flush=True)
