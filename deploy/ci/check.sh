@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# The slow rest, on top of test.sh: slow-labelled tests, AddressSanitizer + UBSan over everything that needs no MPI, and
-# ThreadSanitizer over everything that is threaded and knows neither gRPC nor MPI (those libraries are not instrumented
-# and would be reported).
+# The slow rest, on top of test.sh: slow-labelled tests, clang-tidy, a minute of fuzzing for each target, AddressSanitizer +
+# UBSan over everything that needs no MPI, and ThreadSanitizer over everything that is threaded and knows neither gRPC nor
+# MPI (those libraries are not instrumented and would be reported).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 jobs=${JOBS:-$(nproc)}
 
 echo "== slow tests"
 ctest --test-dir build --output-on-failure --label-regex slow
+
+echo "== clang-tidy"
+deploy/ci/tidy.sh
+
+echo "== fuzzing"
+deploy/ci/fuzz.sh 60
 
 echo "== address and undefined behaviour"
 deploy/ci/build.sh asan all

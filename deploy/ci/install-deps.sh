@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing need from the distribution's packages. Does nothing when all is there.
+# Installs what building and testing need from the distribution's packages, and those named as arguments. Does nothing
+# when all is there.
 # Debian 12 and its relatives only: elsewhere it says what is missing.
 set -euo pipefail
 
@@ -11,6 +12,7 @@ packages=(
   libgtest-dev libgmock-dev libbenchmark-dev
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libpcre2-dev
   nlohmann-json3-dev libcli11-dev libspdlog-dev libssl-dev libboost1.81-dev
+  "$@"
 )
 
 missing=()

@@ -25,6 +25,10 @@ target_compile_options(fulger_options INTERFACE
 if(FULGER_WERROR)
   target_compile_options(fulger_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
+option(FULGER_FUZZ "Build libFuzzer programs (clang)" OFF)
+if(FULGER_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(FULGER_SANITIZE)
   # GCC's maybe-uninitialized analysis reports library internals once instrumented.
   add_compile_options(-fsanitize=${FULGER_SANITIZE} -fno-omit-frame-pointer -g1 -Wno-maybe-uninitialized)
