@@ -20,7 +20,7 @@ struct LightningSegment {
 };
 
 //   qkv    f32 [T, heads, 3 * d]: the projection BEFORE SiLU; per head q | k | v
-//   slopes f32 [heads]
+//   slopes f32 [heads], in device memory as every view is
 //   states f32 [slots, heads, d (key), d (value)], contiguous
 //   out    f32 [T, heads * d], rows may be strided
 // Prefill (count > 1) works in blocks of `block` tokens; any block size gives the same answer up to rounding.

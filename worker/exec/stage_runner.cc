@@ -58,7 +58,7 @@ absl::Status StageRunner::Initialise() {
   ASSIGN_OR_RETURN(arena_, Arena::Make(setup_.device, ArenaBytes()));
 
   const WeightLookup weights(setup_.table, setup_.weights);
-  ASSIGN_OR_RETURN(stack_, DecoderStack::Make(setup_.config, rank_, weights, *kv_, *states_));
+  ASSIGN_OR_RETURN(stack_, DecoderStack::Make(setup_.config, rank_, weights, *kv_, *states_, setup_.device));
   if (rank_.first_stage) {
     ASSIGN_OR_RETURN(embedding_, weights.Text(-1, "embed_tokens.weight"));
   }

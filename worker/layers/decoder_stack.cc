@@ -6,7 +6,7 @@ namespace fulger {
 
 absl::StatusOr<DecoderStack> DecoderStack::Make(const ModelConfig& config, const RankPlan& rank,
                                                 const WeightLookup& weights, const KvCache& kv,
-                                                const LightningStates& states) {
+                                                const LightningStates& states, Device& device) {
   DecoderStack stack;
   stack.eps_ = static_cast<float>(config.text.rms_norm_eps);
   stack.mlp_residual_ = config.text.mlp_residual;
@@ -16,7 +16,7 @@ absl::StatusOr<DecoderStack> DecoderStack::Make(const ModelConfig& config, const
     if (config.text.layer_kinds[static_cast<size_t>(l)] == LayerKind::kLightning) {
       layer.attention_residual = config.text.lightning_residual;
       ASSIGN_OR_RETURN(layer.attention,
-                       LightningAttentionLayer::Make(config, rank, l, weights, states.states(l)));
+                       LightningAttentionLayer::Make(config, rank, l, weights, states.states(l), device));
     } else {
       layer.attention_residual = config.text.softmax_residual;
       ASSIGN_OR_RETURN(layer.attention,

@@ -23,7 +23,7 @@ class DecoderStack {
  public:
   static absl::StatusOr<DecoderStack> Make(const ModelConfig& config, const RankPlan& rank,
                                            const WeightLookup& weights, const KvCache& kv,
-                                           const LightningStates& states);
+                                           const LightningStates& states, Device& device);
 
   // h f32 [T, hidden], overwritten: the stream entering the first layer becomes the stream leaving the last
   // one, or, on the last stage, the output of the final norm.

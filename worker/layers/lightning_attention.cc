@@ -1,11 +1,13 @@
 #include "worker/layers/lightning_attention.h"
 
+#include <vector>
+
 namespace fulger {
 
 absl::StatusOr<LightningAttentionLayer> LightningAttentionLayer::Make(const ModelConfig& config,
                                                                       const RankPlan& rank, int64_t layer,
                                                                       const WeightLookup& weights,
-                                                                      MutTensorView states) {
+                                                                      MutTensorView states, Device& device) {
   LightningAttentionLayer result;
   result.layer_ = layer;
   result.heads_ = rank.query_heads.size();
@@ -13,9 +15,14 @@ absl::StatusOr<LightningAttentionLayer> LightningAttentionLayer::Make(const Mode
   result.inner_width_ = config.text.inner();
   result.block_ = config.text.block_size;
   result.norm_eps_ = static_cast<float>(config.text.lightning_norm_eps);
+  std::vector<float> slopes;
   for (int64_t h = rank.query_heads.begin; h < rank.query_heads.end; ++h) {
-    result.slopes_.push_back(LightningSlope(config.text, layer, h));
+    slopes.push_back(LightningSlope(config.text, layer, h));
   }
+  ASSIGN_OR_RETURN(result.slope_memory_, device.Allocate(slopes.size() * sizeof(float)));
+  RETURN_IF_ERROR(device.CopyToDevice(device.stream(), slopes.data(), result.slope_memory_.data(),
+                                      slopes.size() * sizeof(float)));
+  result.slopes_ = TensorView(result.slope_memory_.data(), DType::kF32, {result.heads_});
   ASSIGN_OR_RETURN(result.qkv_, weights.Text(layer, "self_attn.qkv_proj.weight"));
   ASSIGN_OR_RETURN(result.gate_, weights.Text(layer, "self_attn.output_gate.weight"));
   ASSIGN_OR_RETURN(result.norm_, weights.Text(layer, "self_attn.norm.weight"));
@@ -42,7 +49,7 @@ absl::StatusOr<MutTensorView> LightningAttentionLayer::Forward(ExecContext& ctx,
   RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = qkv_, .bias = {}, .out = qkv}));
   RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = gate_, .bias = {}, .out = gate}));
   RETURN_IF_ERROR(ctx.ops.Lightning(ctx.stream, {.qkv = qkv.Reshape({t, heads_, 3 * head_dim_}),
-                                                 .slopes = TensorView(slopes_.data(), DType::kF32, {heads_}),
+                                                 .slopes = slopes_,
                                                  .segments = rows.lightning,
                                                  .states = states_,
                                                  .out = o,

@@ -1,8 +1,6 @@
 // The attention of a lightning layer on one rank: its heads' part, all-reduced over the stage.
 #pragma once
 
-#include <vector>
-
 #include "model/layout.h"
 #include "worker/layers/context.h"
 #include "worker/layers/weight_lookup.h"
@@ -13,7 +11,7 @@ class LightningAttentionLayer {
  public:
   static absl::StatusOr<LightningAttentionLayer> Make(const ModelConfig& config, const RankPlan& rank,
                                                       int64_t layer, const WeightLookup& weights,
-                                                      MutTensorView states);
+                                                      MutTensorView states, Device& device);
 
   // x f32 [T, hidden] (normed) -> f32 [T, hidden] in the arena, the same bits on every rank of the stage.
   // Updates the states of the batch's slots.
@@ -26,7 +24,8 @@ class LightningAttentionLayer {
   int64_t inner_width_ = 0;  // of all ranks: the norm's width
   int64_t block_ = 0;
   float norm_eps_ = 0;
-  std::vector<float> slopes_;
+  Buffer slope_memory_;
+  TensorView slopes_;  // f32 [heads], on the device
   TensorView qkv_, gate_, norm_, out_;
   MutTensorView states_;
 };
