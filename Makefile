@@ -24,7 +24,7 @@ serve:
 	@deploy/demo/demo.sh --stay
 
 format:
-	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 clean:
 	rm -rf build build-*

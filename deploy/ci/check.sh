@@ -15,6 +15,18 @@ deploy/ci/tidy.sh
 echo "== fuzzing"
 deploy/ci/fuzz.sh 60
 
+echo "== CUDA kernels for every architecture"
+if [ -x build/tests/kernel_ops_cuda_test ]; then
+  deploy/ci/build.sh cuda kernel_ops_cuda_test
+  for arch in sm_80 sm_90a sm_100; do
+    strings -a build-cuda/tests/kernel_ops_cuda_test | grep -- "-arch $arch " >/dev/null ||
+      { echo "check.sh: no kernels for $arch in the binary" >&2; exit 1; }
+  done
+  echo "sm_80, sm_90a and sm_100 are in the binary"
+else
+  echo "SKIPPED: this build has no CUDA (no nvcc was found)"
+fi
+
 echo "== address and undefined behaviour"
 deploy/ci/build.sh asan all
 ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \

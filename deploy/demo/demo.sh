@@ -31,7 +31,7 @@ trap 'exit 130' INT TERM
 
 say "1. packages and build"
 deploy/ci/install-deps.sh
-deploy/ci/build.sh release fulger fulger-worker draw_picture
+FULGER_CONFIGURE=-DFULGER_CUDA=SKIP deploy/ci/build.sh release fulger fulger-worker draw_picture
 
 say "2. checkpoint and picture"
 if [ ! -f "$model/done" ]; then

@@ -1,17 +1,43 @@
 #include "kernels/device/device.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
 
 #include "kernels/cpu/cpu_device.h"
+#ifdef FULGER_HAVE_CUDA
+#include "kernels/cuda/cuda_device.h"
+#endif
 
 namespace fulger {
+namespace {
+
+// The N of "cuda:N"; "cuda" is the first GPU.
+std::optional<int> CudaOrdinal(std::string_view spec) {
+  if (spec == "cuda") return 0;
+  if (!spec.starts_with("cuda:")) return std::nullopt;
+  const std::string_view digits = spec.substr(5);
+  int ordinal = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
+  if (error != std::errc() || end != digits.data() + digits.size() || ordinal < 0) return std::nullopt;
+  return ordinal;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec, const DeviceOptions& options) {
   if (options.threads < 0)
     return InvalidArgument("device {}: threads = {} is negative", spec, options.threads);
   if (spec == "cpu") return MakeCpuDevice(options);
-  if (spec == "cuda" || spec.rfind("cuda:", 0) == 0) {
-    return FailedPrecondition("device {}: this build has no CUDA backend; use --device cpu", spec);
+  if (const std::optional<int> ordinal = CudaOrdinal(spec); ordinal.has_value()) {
+#ifdef FULGER_HAVE_CUDA
+    return MakeCudaDevice(*ordinal, options);
+#else
+    return FailedPrecondition(
+        "device {}: this build has no CUDA backend; configure where nvcc is installed, or use --device cpu",
+        spec);
+#endif
   }
   return InvalidArgument("device \"{}\": expected cpu, cuda or cuda:N", spec);
 }

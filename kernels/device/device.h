@@ -22,8 +22,11 @@ class Ops;
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Waits for everything enqueued; reports the first failure of the device.
+  // Waits for everything enqueued; reports the first failure of the device, and what an op could not see when
+  // it was called (an index out of range).
   virtual absl::Status Synchronize() = 0;
+  // The cudaStream_t of a CUDA device's stream, for the transport that enqueues on it; null elsewhere.
+  virtual void* native() { return nullptr; }
 };
 
 // Owned device memory, 64-byte aligned at least. Freed with the object; the Device must outlive it.
@@ -50,6 +53,7 @@ class Device {
   virtual Ops& ops() = 0;
   // Uninitialised memory. RESOURCE_EXHAUSTED names the bytes asked for and those free.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
+  // `host` may be reused when CopyToDevice returns; what CopyToHost reads is there after Synchronize.
   virtual absl::Status CopyToDevice(Stream& stream, const void* host, void* device, size_t bytes) = 0;
   virtual absl::Status CopyToHost(Stream& stream, const void* device, void* host, size_t bytes) = 0;
   virtual absl::Status Copy(Stream& stream, const void* from, void* to, size_t bytes) = 0;
@@ -59,11 +63,12 @@ class Device {
 };
 
 struct DeviceOptions {
-  int threads = 0;        // CPU: compute threads; 0: all cores of the process's affinity mask
-  bool portable = false;  // CPU: never use AVX2 kernels (tests compare the two)
+  int threads = 0;            // CPU: compute threads; 0: all cores of the process's affinity mask
+  bool portable = false;      // CPU: never use AVX2 kernels (tests compare the two)
+  bool own_products = false;  // CUDA: never use cuBLASLt (tests compare the two)
 };
-// `spec`: "cpu", "cuda" or "cuda:N". A backend that is not built or has no device is FAILED_PRECONDITION with
-// the cure.
+// `spec`: "cpu", "cuda" or "cuda:N". A backend that is not built is FAILED_PRECONDITION, one without a usable
+// device UNAVAILABLE, each with the cure.
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec,
                                                    const DeviceOptions& options = {});
 

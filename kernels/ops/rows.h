@@ -18,7 +18,9 @@ struct EmbeddingArgs {
 };
 
 // out[i] = src[index[i]]; index -1 takes `fill` (f32 | bf16 [H]; absent: zero).
-//   src f32 [N, H]; index i32 [n]; out f32 [n, H]. An index outside [-1, N) is INVALID_ARGUMENT.
+//   src f32 [N, H]; index i32 [n]; out f32 [n, H]. An index outside [-1, N) is INVALID_ARGUMENT, from
+//   the call where host code can read `index`, else from the stream's next Synchronize; that row is not
+//   written.
 struct GatherRowsArgs {
   TensorView src;
   TensorView index;
@@ -26,7 +28,8 @@ struct GatherRowsArgs {
   MutTensorView out;
 };
 
-// out[index[i]] = src[i]; rows not named stay. Indices are distinct.
+// out[index[i]] = src[i]; rows not named stay. Indices are distinct; one outside of `out` is reported as
+// above.
 struct ScatterRowsArgs {
   TensorView src;
   TensorView index;

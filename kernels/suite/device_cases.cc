@@ -53,8 +53,17 @@ TEST(MakeDevice, NamesWhatItCannotMake) {
               StatusIs(absl::StatusCode::kInvalidArgument, "device \"gpu\": expected cpu, cuda or cuda:N"));
   EXPECT_THAT(MakeDevice("cpu", {.threads = -1}).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("-1")));
-  EXPECT_THAT(MakeDevice("cuda:1").status(),
-              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no CUDA backend")));
+  for (const char* spec : {"cuda:", "cuda:x", "cuda:-1", "cuda:1.5", "cudax"}) {
+    EXPECT_THAT(MakeDevice(spec).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected cpu, cuda or cuda:N")));
+  }
+  // No build and no machine has this one.
+  const absl::Status absent = MakeDevice("cuda:4711").status();
+  EXPECT_THAT(absent.code(),
+              testing::AnyOf(absl::StatusCode::kUnavailable, absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(Message(absent),
+              testing::AllOf(HasSubstr("device cuda:4711: "),
+                             testing::AnyOf(HasSubstr("no CUDA backend"), HasSubstr("nvidia-smi"))));
 }
 
 TEST(MakeDevice, DescribesWhatRuns) {

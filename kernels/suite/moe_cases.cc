@@ -178,35 +178,48 @@ TEST_P(OpSuite, MoeRowsDoNotDependOnTheBatch) {
   constexpr int64_t kT = 40;
   constexpr int64_t kH = 48;
   constexpr int64_t kF = 56;
-  const Operand x = Input(DType::kF32, {kT, kH});
-  const Operand w1 = Input(DType::kBF16, {4, kF, kH}, 0.2);
-  const Operand w3 = Input(DType::kBF16, {4, kF, kH}, 0.2);
-  const Operand w2 = Input(DType::kBF16, {4, kH, kF}, 0.2);
-  Values id_values;
-  for (int64_t t = 0; t < kT; ++t) {
-    const int64_t first = Pick(0, 3);
-    id_values.push_back(static_cast<double>(first));
-    id_values.push_back(static_cast<double>((first + Pick(1, 3)) % 4));
-  }
-  const Operand ids = InputOf(DType::kI32, {kT, 2}, id_values);
-  const Operand weights = Input(DType::kF32, {kT, 2});
-  auto run = [&](int64_t first, int64_t count) {
-    const Operand out = Output(DType::kF32, {count, kH});
-    EXPECT_OK(ops().Moe(stream(), {.x = x.view().Rows(first, count),
-                                   .ids = ids.view().Rows(first, count),
-                                   .weights = weights.view().Rows(first, count),
-                                   .w1 = w1.view(),
-                                   .w3 = w3.view(),
-                                   .w2 = w2.view(),
-                                   .first_expert = 0,
-                                   .out = out.mut()}));
-    return out.Download();
-  };
-  const Values all = run(0, kT);
-  for (const int64_t t : {1, 2, 5, 17}) {
-    const int64_t first = Pick(0, kT - t);
-    EXPECT_TRUE(
-        Same({t, kH}, run(first, t), Values(all.begin() + first * kH, all.begin() + (first + t) * kH)));
+  for (const DType w_type : {DType::kF32, DType::kBF16}) {
+    const Operand x = Input(DType::kF32, {kT, kH});
+    const Operand w1 = Input(w_type, {4, kF, kH}, 0.2);
+    const Operand w3 = Input(w_type, {4, kF, kH}, 0.2);
+    const Operand w2 = Input(w_type, {4, kH, kF}, 0.2);
+    Values id_values;
+    for (int64_t t = 0; t < kT; ++t) {
+      const int64_t first = Pick(0, 3);
+      id_values.push_back(static_cast<double>(first));
+      id_values.push_back(static_cast<double>((first + Pick(1, 3)) % 4));
+    }
+    const Operand ids = InputOf(DType::kI32, {kT, 2}, id_values);
+    const Operand weights = Input(DType::kF32, {kT, 2});
+    Values size(At(kT * kH), 0.0);
+    for (int64_t i = 0; i < 2 * kT; ++i) {
+      const Values row(x.values().begin() + i / 2 * kH, x.values().begin() + (i / 2 + 1) * kH);
+      const auto at = static_cast<int64_t>(id_values[At(i)]) * kF * kH;
+      const Values m = ref::Expert(row, w1.values().data() + at, w3.values().data() + at,
+                                   w2.values().data() + at, kH, kF, /*magnitude=*/true);
+      for (int64_t j = 0; j < kH; ++j)
+        size[At(i / 2 * kH + j)] += std::abs(weights.values()[At(i)]) * m[At(j)];
+    }
+    auto run = [&](int64_t first, int64_t count) {
+      const Operand out = Output(DType::kF32, {count, kH});
+      EXPECT_OK(ops().Moe(stream(), {.x = x.view().Rows(first, count),
+                                     .ids = ids.view().Rows(first, count),
+                                     .weights = weights.view().Rows(first, count),
+                                     .w1 = w1.view(),
+                                     .w3 = w3.view(),
+                                     .w2 = w2.view(),
+                                     .first_expert = 0,
+                                     .out = out.mut()}));
+      return out.Download();
+    };
+    const Values all = run(0, kT);
+    for (const int64_t t : {1, 2, 5, 17}) {
+      const int64_t first = Pick(0, kT - t);
+      const Values part(all.begin() + first * kH, all.begin() + (first + t) * kH);
+      EXPECT_TRUE(SameRows(w_type, {t, kH}, run(first, t), part, [&](size_t i) {
+        return (2 * SumBound(kH) + SumBound(kF)) * size[At(first * kH) + i];
+      }));
+    }
   }
 }
 

@@ -200,6 +200,12 @@ int64_t OpSuite::Pick(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(rng_);
 }
 
+testing::AssertionResult OpSuite::SameRows(DType w_type, const Shape& shape, const Values& got,
+                                           const Values& want, const std::function<double(size_t)>& bound) {
+  if (GetParam().bits == RowBits::kAlways || w_type == DType::kF32) return Same(shape, got, want);
+  return Near(shape, got, want, [&](size_t i) { return 2 * bound(i); });
+}
+
 testing::AssertionResult Near(const Shape& shape, const Values& got, const Values& want,
                               const std::function<double(size_t)>& bound) {
   if (got.size() != want.size()) {

@@ -32,10 +32,14 @@ constexpr double kEps = 1.0 / (1 << 23);  // of float32
 // steps, with room for four deviations; every order of summation stays inside.
 double SumBound(int64_t n);
 
+// Where a backend promises that a row's bits do not depend on the other rows of a product.
+enum class RowBits { kAlways, kFloat32Weights };
+
 struct SuiteBackend {
   std::string name;  // as shown in test names
   std::string spec;
   DeviceOptions options;
+  RowBits bits = RowBits::kAlways;
 };
 inline void PrintTo(const SuiteBackend& backend, std::ostream* out) { *out << backend.name; }
 
@@ -89,6 +93,12 @@ class OpSuite : public testing::TestWithParam<SuiteBackend> {
   Operand Output(DType dtype, const Shape& shape, int64_t row_gap = 0);
   // An integer in [low, high].
   int64_t Pick(int64_t low, int64_t high);
+  // The same rows computed in another batch, by products with weights of `w_type`: the same bits where the
+  // backend promises them, else within `bound` (of one computation against the reference), twice.
+  testing::AssertionResult SameRows(DType w_type, const Shape& shape, const Values& got, const Values& want,
+                                    const std::function<double(size_t)>& bound);
+  // `status`, or what the stream reports when the work is done: some backends see a wrong index only then.
+  absl::Status Finished(absl::Status status) { return status.ok() ? stream().Synchronize() : status; }
 
  private:
   std::unique_ptr<Device> device_;

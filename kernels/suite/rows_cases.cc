@@ -121,9 +121,12 @@ TEST_P(OpSuite, WrongOperandsAreNamed) {
               StatusIs(invalid, "Lightning: qkv: expected [T=3, heads=2, 3d=12] F32, got [3, 2, 9] F32"));
 
   const Operand index = InputOf(DType::kI32, {2}, {1, 2});
-  EXPECT_THAT(
-      ops().GatherRows(stream(), {.src = x.view(), .index = index.view(), .fill = {}, .out = x.mut()}),
-      StatusIs(invalid, "GatherRows: index[1] = 2 is outside [-1, 2)"));
+  EXPECT_THAT(Finished(ops().GatherRows(
+                  stream(), {.src = x.view(), .index = index.view(), .fill = {}, .out = x.mut()})),
+              StatusIs(invalid, "GatherRows: index[1] = 2 is outside [-1, 2)"));
+  EXPECT_THAT(Finished(ops().ScatterRows(stream(), {.src = x.view(), .index = index.view(), .out = x.mut()})),
+              StatusIs(invalid, "ScatterRows: index[1] = 2 is outside [0, 2)"));
+  EXPECT_OK(stream().Synchronize());  // told once
   o.Download();
   out.Download();
 }

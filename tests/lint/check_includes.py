@@ -21,6 +21,8 @@ ALLOWED = {
 # vendor header prefix -> path prefixes in which it may be included
 VENDOR = {
     "cuda_runtime": ["kernels/cuda/", "kernels/device/", "worker/comm/nccl"],
+    "cublas": ["kernels/cuda/"],
+    "kernels/cuda/": ["kernels/cuda/", "kernels/device/"],
     "nccl.h": ["worker/comm/nccl"],
     "mpi.h": ["worker/comm/mpi", "worker/service/launcher"],
     "grpcpp/": ["worker/service/", "coordinator/api/", "coordinator/cluster/", "coordinator/cli/", "tests/"],

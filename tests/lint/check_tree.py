@@ -26,8 +26,7 @@ def main():
     if formatter is None:
         errors.append("clang-format is missing: deploy/ci/install-deps.sh installs it")
     else:
-        cxx = [f for f in sources if f.endswith((".h", ".cc"))]
-        run = subprocess.run([formatter, "--dry-run", "-Werror", *cxx], capture_output=True, text=True)
+        run = subprocess.run([formatter, "--dry-run", "-Werror", *sources], capture_output=True, text=True)
         if run.returncode != 0:
             bad = sorted({line.split(":")[0] for line in run.stderr.splitlines() if "error:" in line})
             errors += [f"{path}: not formatted (make format)" for path in bad]

@@ -1,0 +1,135 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <utility>
+
+#include "kernels/cuda/cuda_context.h"
+#include "kernels/cuda/cuda_ops.h"
+
+namespace fulger {
+namespace {
+
+using cuda::CudaContext;
+using cuda::ToStatus;
+
+double GiB(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
+class CudaStream final : public Stream {
+ public:
+  explicit CudaStream(CudaContext& context) : context_(context) {}
+  absl::Status Synchronize() override {
+    CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(context_.stream.get()));
+    return context_.TakeFault();
+  }
+  void* native() override { return context_.stream.get(); }
+
+ private:
+  CudaContext& context_;
+};
+
+class CudaDevice final : public Device {
+ public:
+  static absl::StatusOr<std::unique_ptr<Device>> Make(int ordinal, const DeviceOptions& options) {
+    auto device = std::unique_ptr<CudaDevice>(new CudaDevice());
+    CudaContext& c = device->context_;
+    c.ordinal = ordinal;
+    int count = 0;
+    CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&count));
+    if (ordinal >= count) {
+      return Unavailable("there is no such GPU, {} found: look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+                         count);
+    }
+    CUDA_RETURN_IF_ERROR(cudaSetDevice(ordinal));
+    CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&device->properties_, ordinal));
+    const cudaDeviceProp& p = device->properties_;
+    RETURN_IF_ERROR(Annotate(ToStatus(cuda::ProbeArchitecture(), "kernels for this GPU"),
+                             fmt::format("{}, compute capability {}.{}, this build has {}", p.name, p.major,
+                                         p.minor, FULGER_CUDA_ARCHITECTURES)));
+    ASSIGN_OR_RETURN(c.stream, cuda::MakeStream());
+    ASSIGN_OR_RETURN(c.staging, cuda::Staging::Make());
+    ASSIGN_OR_RETURN(c.fault, cuda::MakeDeviceMemory(sizeof(cuda::Fault)));
+    CUDA_RETURN_IF_ERROR(cudaMemsetAsync(c.fault.get(), 0, sizeof(cuda::Fault), c.stream.get()));
+    if (!options.own_products) {
+      ASSIGN_OR_RETURN(c.matmul, cuda::MatmulLt::Make());
+    }
+    return device;
+  }
+  // Work in flight may use what the members own.
+  ~CudaDevice() override {
+    if (context_.stream != nullptr) static_cast<void>(cudaStreamSynchronize(context_.stream.get()));
+  }
+
+  std::string name() const override { return fmt::format("cuda:{}", context_.ordinal); }
+  std::string Describe() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    int driver = 0;
+    static_cast<void>(cudaMemGetInfo(&free_bytes, &total_bytes));
+    static_cast<void>(cudaDriverGetVersion(&driver));
+    return fmt::format(
+        "{}: {}, {} SMs, compute capability {}.{}, {:.1f} GiB of memory ({:.1f} free), driver for CUDA "
+        "{}.{}, "
+        "kernels {}, products by {}",
+        name(), properties_.name, properties_.multiProcessorCount, properties_.major, properties_.minor,
+        GiB(total_bytes), GiB(free_bytes), driver / 1000, driver % 1000 / 10, FULGER_CUDA_ARCHITECTURES,
+        context_.matmul == nullptr ? std::string("own kernels") : "cuBLASLt " + context_.matmul->version());
+  }
+  Stream& stream() override { return stream_; }
+  Ops& ops() override { return ops_; }
+
+  absl::StatusOr<Buffer> Allocate(size_t bytes) override {
+    CUDA_RETURN_IF_ERROR(cudaSetDevice(context_.ordinal));
+    void* p = nullptr;
+    const cudaError_t error = cudaMalloc(&p, bytes == 0 ? 1 : bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());
+      size_t free_bytes = 0;
+      size_t total_bytes = 0;
+      CUDA_RETURN_IF_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes));
+      return ResourceExhausted("{}: {} bytes asked for, {} of {} bytes of memory are free", name(), bytes,
+                               free_bytes, total_bytes);
+    }
+    RETURN_IF_ERROR(ToStatus(error, "cudaMalloc"));
+    return Buffer(p, bytes, [](void* memory) { static_cast<void>(cudaFree(memory)); });
+  }
+  absl::Status CopyToDevice(Stream&, const void* host, void* device, size_t bytes) override {
+    CUDA_RETURN_IF_ERROR(cudaSetDevice(context_.ordinal));
+    return context_.staging.Upload(context_.stream.get(), host, device, bytes);
+  }
+  // Into pageable memory: the runtime returns when the bytes are there.
+  absl::Status CopyToHost(Stream&, const void* device, void* host, size_t bytes) override {
+    return CopyAsync(device, host, bytes, cudaMemcpyDeviceToHost);
+  }
+  absl::Status Copy(Stream&, const void* from, void* to, size_t bytes) override {
+    return CopyAsync(from, to, bytes, cudaMemcpyDeviceToDevice);
+  }
+  absl::Status Zero(Stream&, void* device, size_t bytes) override {
+    if (bytes == 0) return absl::OkStatus();
+    CUDA_RETURN_IF_ERROR(cudaSetDevice(context_.ordinal));
+    return ToStatus(cudaMemsetAsync(device, 0, bytes, context_.stream.get()), "cudaMemsetAsync");
+  }
+  bool host_accessible() const override { return false; }
+
+ private:
+  CudaDevice() : stream_(context_), ops_(context_) {}
+
+  absl::Status CopyAsync(const void* from, void* to, size_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return absl::OkStatus();
+    CUDA_RETURN_IF_ERROR(cudaSetDevice(context_.ordinal));
+    return ToStatus(cudaMemcpyAsync(to, from, bytes, kind, context_.stream.get()), "cudaMemcpyAsync");
+  }
+
+  CudaContext context_;
+  cudaDeviceProp properties_{};
+  CudaStream stream_;
+  CudaOps ops_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int ordinal, const DeviceOptions& options) {
+  auto device = CudaDevice::Make(ordinal, options);
+  if (!device.ok()) return Annotate(device.status(), fmt::format("device cuda:{}", ordinal));
+  return device;
+}
+
+}  // namespace fulger
