@@ -3,6 +3,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -12,7 +14,6 @@
 
 #include "base/log.h"
 #include "base/thread_pool.h"
-#include "coordinator/api/api_key.h"
 #include "coordinator/api/grpc_generate.h"
 #include "fulger/v1/generate.grpc.pb.h"
 #include "monitoring/metrics/server_metrics.h"
@@ -33,10 +34,11 @@ class Service final : public v1::Fulger::CallbackService {
     auto call =
         std::make_shared<GenerateCall>(context, request, frontend_, metrics_, options_.max_unsent_tokens);
     call->KeepUntilDone();
-    absl::Status admitted = CheckKey(*context);
+    const absl::StatusOr<ClientQuota> client = CheckKey(*context);
+    absl::Status admitted = client.status();
     if (admitted.ok()) admitted = CheckReady(frontend_->Stats(), options_.stall_timeout);
     if (admitted.ok()) {
-      call->Run(&pool_, clock_.Now());
+      call->Run(&pool_, clock_.Now(), *client);
     } else {
       call->Refuse(admitted);
     }
@@ -45,14 +47,14 @@ class Service final : public v1::Fulger::CallbackService {
 
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context, const v1::CancelRequest* request,
                                    v1::CancelResponse* response) override {
-    const absl::Status admitted = CheckKey(*context);
+    const absl::Status admitted = CheckKey(*context).status();
     if (admitted.ok()) response->set_found(frontend_->Cancel(request->request_id()));
     return FinishUnary(context, admitted);
   }
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest*,
                                      v1::GetModelResponse* response) override {
-    const absl::Status admitted = CheckKey(*context);
+    const absl::Status admitted = CheckKey(*context).status();
     if (admitted.ok()) {
       const ModelCard& card = frontend_->card();
       response->set_id(card.id);
@@ -66,12 +68,13 @@ class Service final : public v1::Fulger::CallbackService {
   }
 
  private:
-  absl::Status CheckKey(const grpc::CallbackServerContext& context) const {
+  absl::StatusOr<ClientQuota> CheckKey(const grpc::CallbackServerContext& context) const {
+    if (options_.keys == nullptr) return ClientQuota{};
     const auto& metadata = context.client_metadata();
     const auto found = metadata.find("authorization");
-    return CheckApiKey(options_.api_keys, found == metadata.end()
-                                              ? std::string_view()
-                                              : std::string_view(found->second.data(), found->second.size()));
+    return options_.keys->Check(found == metadata.end()
+                                    ? std::string_view()
+                                    : std::string_view(found->second.data(), found->second.size()));
   }
   static grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context,
                                                const absl::Status& status) {
@@ -99,7 +102,7 @@ class Server final : public GrpcApi {
     grpc::ServerBuilder builder;
     // Without this two servers share a port silently.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.AddListeningPort(options_.address, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(options_.address, Credentials(), &port_);
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
@@ -129,6 +132,16 @@ class Server final : public GrpcApi {
   }
 
  private:
+  std::shared_ptr<grpc::ServerCredentials> Credentials() const {
+    if (options_.tls_certificate.empty()) return grpc::InsecureServerCredentials();
+    constexpr unsigned kLookEverySeconds = 5;
+    grpc::experimental::TlsServerCredentialsOptions tls(
+        std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+            options_.tls_key, options_.tls_certificate, kLookEverySeconds));
+    tls.watch_identity_key_cert_pairs();
+    tls.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+    return grpc::experimental::TlsServerCredentials(tls);
+  }
   void ShowHealth(bool ready) {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     health->SetServingStatus(ready);  // of the server as a whole

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "coordinator/api/api_keys.h"
 #include "coordinator/frontend/frontend.h"
 
 namespace fulger {
@@ -27,7 +28,9 @@ struct GrpcApiOptions {
   size_t max_waiting = 512;         // requests that wait for a thread; beyond: RESOURCE_EXHAUSTED
   size_t max_unsent_tokens = 8192;  // of one request
   int max_message_bytes = 64 << 20;
-  std::vector<std::string> api_keys;                  // as for HTTP, in the metadata "authorization"
+  const ApiKeyRing* keys = nullptr;  // as for HTTP, in the metadata "authorization"; null: open to all
+  // PEM files of TLS, both or neither; read again when they change.
+  std::string tls_certificate{}, tls_key{};
   std::string layout{}, fingerprint{};                // what GetModel says besides the frontend's card
   Duration stall_timeout = std::chrono::seconds(60);  // as OpenAiOptions
   Duration health_interval = std::chrono::milliseconds(500);  // how often the health service looks

@@ -7,7 +7,9 @@
 
 #include <thread>
 
+#include "base/file.h"
 #include "coordinator/api/fake_frontend.h"
+#include "coordinator/api/tls_test_util.h"
 #include "fulger/v1/generate.grpc.pb.h"
 #include "monitoring/metrics/server_metrics.h"
 #include "tests/support/status_matchers.h"
@@ -220,8 +222,10 @@ TEST_F(GrpcApiTest, CancelAndGetModel) {
 }
 
 TEST_F(GrpcApiTest, KeysGuardEverything) {
+  ApiKeyRing keys({"secret"}, "");
+  ASSERT_OK(keys.Reload());
   GrpcApiOptions options;
-  options.api_keys = {"secret"};
+  options.keys = &keys;
   Serve(options);
   std::vector<v1::GenerateResponse> r;
   EXPECT_EQ(Generate(TextRequest(), &r).error_code(), grpc::StatusCode::UNAUTHENTICATED);
@@ -230,6 +234,42 @@ TEST_F(GrpcApiTest, KeysGuardEverything) {
   EXPECT_EQ(stub_->GetModel(&without, {}, &model).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   with.AddMetadata("authorization", "Bearer secret");
   EXPECT_TRUE(stub_->GetModel(&with, {}, &model).ok());
+}
+
+TEST_F(GrpcApiTest, Tls) {
+  const std::string dir = testing::TempDir();
+  ASSERT_TRUE(WriteCertificate(dir, "fulger.test"));
+  GrpcApiOptions options;
+  options.tls_certificate = dir + "/cert.pem";
+  options.tls_key = dir + "/key.pem";
+  Serve(options);
+  v1::GetModelResponse model;
+  grpc::ClientContext plain;
+  plain.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  EXPECT_FALSE(stub_->GetModel(&plain, {}, &model).ok());
+  ASSERT_OK_AND_ASSIGN(const std::string certificate, ReadFile(options.tls_certificate));
+  grpc::SslCredentialsOptions trust;
+  trust.pem_root_certs = certificate;
+  grpc::ChannelArguments arguments;
+  arguments.SetSslTargetNameOverride("fulger.test");
+  auto stub = v1::Fulger::NewStub(grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server_->port()),
+                                                            grpc::SslCredentials(trust), arguments));
+  grpc::ClientContext secure;
+  const grpc::Status status = stub->GetModel(&secure, {}, &model);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(model.id(), "tiny");
+}
+
+TEST_F(GrpcApiTest, RefusalsSayWhenToComeAgain) {
+  frontend_.refuse = WithRetryAfter(ResourceExhausted("much to do"), 3);
+  Serve();
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, TextRequest());
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto pushback = trailers.find("grpc-retry-pushback-ms");
+  ASSERT_NE(pushback, trailers.end());
+  EXPECT_EQ(pushback->second, "3000");
 }
 
 TEST_F(GrpcApiTest, HealthFollowsReadiness) {

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "coordinator/api/openai_answer.h"
+#include "coordinator/frontend/field_error.h"
 #include "monitoring/metrics/server_metrics.h"
 
 namespace fulger {
@@ -17,8 +18,10 @@ std::string IdOf(const v1::GenerateRequest& request) {
   return fmt::format("grpc-{:016x}{:016x}", random(), random());
 }
 
-GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id, TimePoint arrival) {
+GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id, TimePoint arrival,
+                      const ClientQuota& client) {
   GenerateInput input;
+  input.client = client;
   input.id = id;
   input.arrival = arrival;
   for (const v1::ChatMessage& message : request.chat().messages()) {
@@ -60,12 +63,12 @@ GenerateCall::GenerateCall(grpc::CallbackServerContext* context, const v1::Gener
       logprobs_(request->has_sampling() && request->sampling().logprobs() >= 0),
       id_(IdOf(*request)) {}
 
-void GenerateCall::Run(ThreadPool* pool, TimePoint arrival) {
+void GenerateCall::Run(ThreadPool* pool, TimePoint arrival, const ClientQuota& client) {
   {
     std::lock_guard lock(mu_);
     submitting_ = true;
   }
-  if (pool->TryRun([self = shared_from_this(), arrival] { self->Submit(arrival); })) return;
+  if (pool->TryRun([self = shared_from_this(), arrival, client] { self->Submit(arrival, client); })) return;
   {
     std::lock_guard lock(mu_);
     submitting_ = false;
@@ -76,11 +79,14 @@ void GenerateCall::Run(ThreadPool* pool, TimePoint arrival) {
 void GenerateCall::Refuse(const absl::Status& status) {
   metrics_->Rejected(RejectReason(status));
   std::lock_guard lock(mu_);
+  if (const auto seconds = RetryAfterOf(status); seconds && !end_) {
+    context_->AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(*seconds * 1000));
+  }
   if (!end_) end_ = ToGrpc(status);
   Advance();
 }
 
-void GenerateCall::Submit(TimePoint arrival) {
+void GenerateCall::Submit(TimePoint arrival, const ClientQuota& client) {
   const auto self = shared_from_this();
   bool gone = false;
   {
@@ -90,7 +96,7 @@ void GenerateCall::Submit(TimePoint arrival) {
   const absl::Status status =
       gone ? Cancelled("the client left")
            : frontend_->Generate(
-                 ToInput(*request_, id_, arrival),
+                 ToInput(*request_, id_, arrival, client),
                  {.on_prompt = nullptr,
                   .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
                   .on_prompt_tokens =

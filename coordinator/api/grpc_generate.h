@@ -30,7 +30,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
                ServerMetrics* metrics, size_t max_unsent);
 
   // Submits on the pool. A refusal ends the call.
-  void Run(ThreadPool* pool, TimePoint arrival);
+  void Run(ThreadPool* pool, TimePoint arrival, const ClientQuota& client);
   void Refuse(const absl::Status& status);
 
   void OnWriteDone(bool ok) override;
@@ -41,7 +41,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void KeepUntilDone() { self_ = shared_from_this(); }
 
  private:
-  void Submit(TimePoint arrival);
+  void Submit(TimePoint arrival, const ClientQuota& client);
   void OnPromptTokens(const std::vector<PromptToken>& tokens);
   void OnDelta(const TextDelta& delta);
   void Push(v1::GenerateResponse response);

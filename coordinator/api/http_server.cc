@@ -21,7 +21,29 @@ class Server final : public HttpServer {
         work_(net::make_work_guard(core_.io)) {}
   ~Server() override { Stop(Duration(0)); }
 
+  absl::Status ReloadTls() override {
+    const HttpServerOptions& o = core_.options;
+    if (o.tls_certificate.empty() != o.tls_key.empty()) {
+      return InvalidArgument("TLS needs both a certificate and a key");
+    }
+    if (o.tls_certificate.empty()) return absl::OkStatus();
+    auto context = std::make_shared<net::ssl::context>(net::ssl::context::tls_server);
+    error_code ec;
+    context->set_options(
+        net::ssl::context::default_workarounds | net::ssl::context::no_tlsv1 | net::ssl::context::no_tlsv1_1,
+        ec);
+    if (!ec) context->use_certificate_chain_file(o.tls_certificate, ec);
+    if (ec) return InvalidArgument("TLS certificate {}: {}", o.tls_certificate, ec.message());
+    context->use_private_key_file(o.tls_key, net::ssl::context::pem, ec);
+    if (ec)
+      return InvalidArgument("TLS key {} of certificate {}: {}", o.tls_key, o.tls_certificate, ec.message());
+    std::lock_guard lock(core_.mu);
+    tls_ = std::move(context);
+    return absl::OkStatus();
+  }
+
   absl::Status Listen() {
+    RETURN_IF_ERROR(ReloadTls());
     const HttpServerOptions& o = core_.options;
     error_code ec;
     const auto address = net::ip::make_address(o.address == "localhost" ? "127.0.0.1" : o.address, ec);
@@ -103,16 +125,45 @@ class Server final : public HttpServer {
     });
   }
 
+  // With core_.mu. Connections that were opened and left, or kept for later, make room for those that want
+  // something. Sessions come out by `touched`, too: none may be released while the lock is held.
+  Session* LongestIdle(std::vector<std::shared_ptr<Session>>* touched) {
+    while (true) {
+      std::pair<Session*, int64_t> longest{nullptr, 0};
+      std::weak_ptr<Session> owner;
+      for (const auto& [raw, weak] : core_.sessions) {
+        const int64_t since = raw->idle_since();
+        if (since == 0 || (longest.first != nullptr && since >= longest.second)) continue;
+        longest = {raw, since};
+        owner = weak;
+      }
+      if (longest.first == nullptr) return nullptr;
+      const bool taken = longest.first->TakeIdle();
+      touched->push_back(owner.lock());
+      if (taken && touched->back() != nullptr) return longest.first;
+    }
+  }
+
   void Welcome(tcp::socket socket) {
     error_code ec;
     socket.set_option(tcp::no_delay(true), ec);
-    auto session = std::make_shared<Session>(&core_, std::move(socket));
-    bool full = false;
+    std::shared_ptr<net::ssl::context> tls;
     {
       std::lock_guard lock(core_.mu);
-      full = core_.stopping || static_cast<int64_t>(core_.sessions.size()) >= core_.options.max_connections;
+      tls = tls_;
+    }
+    auto session = std::make_shared<Session>(&core_, std::move(socket), std::move(tls));
+    bool full = false;
+    Session* given_up = nullptr;
+    std::vector<std::shared_ptr<Session>> touched;
+    {
+      std::lock_guard lock(core_.mu);
+      full = static_cast<int64_t>(core_.sessions.size()) >= core_.options.max_connections;
+      if (full) given_up = LongestIdle(&touched);
+      full = core_.stopping || (full && given_up == nullptr);
       if (!full) core_.sessions.emplace(session.get(), session);
     }
+    if (given_up != nullptr) given_up->Post(&Session::CloseIfIdle);
     if (full) {
       LogWarn("{} connections already: a new one is refused", core_.options.max_connections);
       return;  // closes it
@@ -121,6 +172,7 @@ class Server final : public HttpServer {
   }
 
   mutable Core core_;
+  std::shared_ptr<net::ssl::context> tls_;  // with core_.mu; of connections to come; null: plain
   tcp::acceptor acceptor_;
   net::steady_timer retry_;
   net::executor_work_guard<net::io_context::executor_type> work_;

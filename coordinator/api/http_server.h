@@ -21,7 +21,7 @@ struct HttpServerOptions {
   std::string address = "127.0.0.1";
   uint16_t port = 8000;  // 0: any free one
   int threads = 2;
-  int64_t max_connections = 8192;
+  int64_t max_connections = 8192;  // beyond: the one that is idle for longest is closed; none is: the new one
   uint64_t max_body_bytes = uint64_t{64} << 20;       // beyond: 413
   uint64_t max_bodies_bytes = uint64_t{1} << 30;      // of all requests being read or handled; beyond: 503
   uint32_t max_header_bytes = 32U << 10;              // beyond: 431
@@ -30,6 +30,8 @@ struct HttpServerOptions {
   Duration header_timeout = std::chrono::seconds(10);
   Duration body_timeout = std::chrono::seconds(30);   // plus a second for each 64 KiB of body
   Duration write_timeout = std::chrono::seconds(60);  // for what is being written to make progress
+  // PEM files: HTTPS with these, both or neither. The certificate's file holds its chain.
+  std::string tls_certificate{}, tls_key{};
   // Called on a server thread after each answer; path as in Router::RouteOf.
   std::function<void(const std::string& route, int status)> on_answer{};
 };
@@ -37,12 +39,14 @@ struct HttpServerOptions {
 class HttpServer {
  public:
   // Binds and serves. FAILED_PRECONDITION: the address is in use; INVALID_ARGUMENT: it is none of this
-  // machine's. Whatever the handlers use must outlive the server.
+  // machine's, or the files of TLS are none. Whatever the handlers use must outlive the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const HttpServerOptions& options, Router router);
   virtual ~HttpServer() = default;  // as Stop(0)
 
   virtual uint16_t port() const = 0;
   virtual int64_t connections() const = 0;
+  // Reads the files of TLS again, for connections to come. On an error those read before stay.
+  virtual absl::Status ReloadTls() = 0;
   // Accepts no more, closes idle connections, waits until answers under way are complete or `grace` passed,
   // then cuts the rest off (their OnGone runs). Returns when no handler runs any more. Idempotent.
   virtual void Stop(Duration grace) = 0;

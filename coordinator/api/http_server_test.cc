@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <future>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "coordinator/api/http_test_client.h"
 #include "tests/support/status_matchers.h"
@@ -316,12 +318,33 @@ TEST(HttpServer, AddressErrorsAreClear) {
 }
 
 TEST(HttpServer, TooManyConnections) {
-  auto server = Serve(EchoRouter(), {.max_connections = 1});
+  Caught caught;
+  Router router = EchoRouter();
+  router.Add("GET", "/wait", Catch(&caught));
+  auto server = Serve(std::move(router), {.max_connections = 1});
   TestClient first(server->port());
   EXPECT_EQ(first.Call("GET", "/echo").status, 200);
+  // The first is idle: it makes room.
   TestClient second(server->port());
-  EXPECT_TRUE(second.AtEnd());
-  EXPECT_EQ(first.Call("GET", "/echo").status, 200);
+  second.Send(TestClient::Request("GET", "/wait", ""));
+  auto responder = caught.Get();
+  EXPECT_TRUE(first.AtEnd());
+  // The second is not.
+  TestClient third(server->port());
+  EXPECT_TRUE(third.AtEnd());
+  responder->Send({.status = 200, .content_type = "text/plain", .body = "done", .headers = {}});
+  EXPECT_EQ(second.ReadResponse().body, "done");
+}
+
+TEST(HttpServer, ConnectionsThatWereOpenedAndLeftKeepNobodyOut) {
+  auto server = Serve(EchoRouter(), {.max_connections = 100});
+  std::vector<std::unique_ptr<TestClient>> left;
+  for (int i = 0; i < 400; ++i) {
+    left.push_back(std::make_unique<TestClient>(server->port()));
+    if (i % 20 == 0) {
+      EXPECT_EQ(TestClient(server->port()).Call("GET", "/echo").status, 200) << i;
+    }
+  }
 }
 
 TEST(HttpServer, StopWaitsForAnswersUnderWay) {

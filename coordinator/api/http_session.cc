@@ -18,6 +18,8 @@ constexpr size_t kMaxPipelined = 64 << 10;
 constexpr size_t kReadBytes = 16 << 10;
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 
+int64_t Ticks() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+
 }  // namespace
 
 // A share of the bytes that all bodies together may take; given back when the request is destroyed.
@@ -45,13 +47,14 @@ class BodyLease {
   uint64_t held_ = 0;
 };
 
-Session::Session(Core* core, tcp::socket socket)
+Session::Session(Core* core, tcp::socket socket, std::shared_ptr<net::ssl::context> tls)
     : core_(core),
-      socket_(std::move(socket)),
-      timer_(socket_.get_executor()),
-      buffer_(core->options.max_header_bytes + kMaxPipelined + kReadBytes) {
+      wire_(std::move(socket), std::move(tls)),
+      timer_(wire_.get_executor()),
+      buffer_(core->options.max_header_bytes + kMaxPipelined + kReadBytes),
+      idle_since_(Ticks()) {
   error_code ec;
-  const tcp::endpoint peer = socket_.remote_endpoint(ec);
+  const tcp::endpoint peer = wire_.socket().remote_endpoint(ec);
   if (!ec) peer_ = fmt::format("{}:{}", peer.address().to_string(), peer.port());
 }
 Session::~Session() {
@@ -60,15 +63,26 @@ Session::~Session() {
   core_->changed.notify_all();
 }
 
+void Session::Start() {
+  if (!wire_.secure()) return WaitForRequest();
+  Arm(core_->options.header_timeout);
+  wire_.AsyncHandshake([self = shared_from_this()](error_code ec) {
+    if (self->closed_) return;
+    self->Disarm();
+    ec ? self->Close() : self->WaitForRequest();
+  });
+}
+
 void Session::WaitForRequest() {
   if (closed_) return;
   state_ = State::kIdle;
+  idle_since_ = Ticks();
   if (core_->Stopping() || (no_more_input_ && buffer_.size() == 0)) return Close();
   if (buffer_.size() > 0) {
     // A pipelined request is here already; the pending read must return before the parser reads.
     if (read_pending_) {
       error_code ec;
-      socket_.cancel(ec);
+      wire_.socket().cancel(ec);
     } else {
       ReadHeader();
     }
@@ -80,7 +94,7 @@ void Session::WaitForRequest() {
 
 void Session::StartRead() {
   read_pending_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes), Bind(&Session::OnRead));
+  wire_.async_read_some(buffer_.prepare(kReadBytes), Bind(&Session::OnRead));
 }
 
 void Session::OnRead(error_code ec, size_t n) {
@@ -111,13 +125,14 @@ void Session::OnRead(error_code ec, size_t n) {
 
 void Session::ReadHeader() {
   state_ = State::kReading;
+  idle_since_ = 0;
   timed_out_ = false;
   parser_.emplace();
   parser_->header_limit(core_->options.max_header_bytes);
   parser_->body_limit(core_->options.max_body_bytes);
   lease_ = std::make_shared<BodyLease>(core_);
   Arm(core_->options.header_timeout);
-  http::async_read_header(socket_, buffer_, *parser_, Bind(&Session::OnHeader));
+  http::async_read_header(wire_, buffer_, *parser_, Bind(&Session::OnHeader));
 }
 
 void Session::OnHeader(error_code ec, size_t /*n*/) {
@@ -134,7 +149,7 @@ void Session::OnHeader(error_code ec, size_t /*n*/) {
 
 void Session::SendContinue() {
   writing_ = "HTTP/1.1 100 Continue\r\n\r\n";
-  net::async_write(socket_, net::buffer(writing_), [self = shared_from_this()](error_code ec, size_t /*n*/) {
+  net::async_write(wire_, net::buffer(writing_), [self = shared_from_this()](error_code ec, size_t /*n*/) {
     if (self->closed_) return;
     if (ec) return self->Close();
     self->ReadBody();
@@ -144,7 +159,7 @@ void Session::SendContinue() {
 void Session::ReadBody() {
   if (parser_->is_done()) return Dispatch();
   parser_->eager(true);
-  http::async_read_some(socket_, buffer_, *parser_, Bind(&Session::OnBody));
+  http::async_read_some(wire_, buffer_, *parser_, Bind(&Session::OnBody));
 }
 
 void Session::OnBody(error_code ec, size_t /*n*/) {
@@ -223,7 +238,7 @@ void Session::Flush() {
     return;
   }
   Arm(core_->options.write_timeout);
-  net::async_write(socket_, net::buffer(writing_),
+  net::async_write(wire_, net::buffer(writing_),
                    [self = shared_from_this()](error_code ec, size_t n) { self->OnWritten(ec, n); });
 }
 
@@ -248,7 +263,7 @@ void Session::LingerClose() {
   if (no_more_input_) return Close();
   state_ = State::kLinger;
   error_code ec;
-  socket_.shutdown(tcp::socket::shutdown_send, ec);
+  wire_.socket().shutdown(tcp::socket::shutdown_send, ec);
   Arm(kLingerTime);
   buffer_.clear();
   if (!read_pending_) StartRead();
@@ -259,7 +274,7 @@ void Session::Close() {
   closed_ = true;
   Disarm();
   error_code ec;
-  socket_.close(ec);
+  wire_.socket().close(ec);
   std::shared_ptr<Exchange> cut;
   cut.swap(exchange_);
   if (cut == nullptr) return;
@@ -284,7 +299,7 @@ void Session::OnTimeout() {
   if (state_ != State::kReading) return Close();
   timed_out_ = true;  // the read returns, and its handler answers 408
   error_code ec;
-  socket_.cancel(ec);
+  wire_.socket().cancel(ec);
 }
 
 }  // namespace fulger::http_internal

@@ -19,6 +19,7 @@
 
 #include "coordinator/api/http_exchange.h"
 #include "coordinator/api/http_server.h"
+#include "coordinator/api/http_wire.h"
 
 namespace fulger::http_internal {
 
@@ -52,21 +53,25 @@ struct Core {
 
 class Session final : public ExchangeOwner, public std::enable_shared_from_this<Session> {
  public:
-  Session(Core* core, tcp::socket socket);
+  Session(Core* core, tcp::socket socket, std::shared_ptr<net::ssl::context> tls);
   ~Session() override;
 
   // Any thread.
   template <typename F>
   void Post(F f) {
-    net::post(socket_.get_executor(), [self = shared_from_this(), f] { ((*self).*f)(); });
+    net::post(wire_.get_executor(), [self = shared_from_this(), f] { ((*self).*f)(); });
   }
 
   void PostFlush() override { Post(&Session::Flush); }
   void PostClose() override { Post(&Session::Close); }
 
-  void Start() { WaitForRequest(); }
+  void Start();
   void Flush();
   void Close();
+  // Any thread: since when no request has been under way, in the steady clock's ticks; 0: one is. Taking it
+  // makes it 0, so that nobody takes it twice.
+  int64_t idle_since() const { return idle_since_.load(); }
+  bool TakeIdle() { return idle_since_.exchange(0) != 0; }
   void CloseIfIdle() {
     if (state_ == State::kIdle) Close();
   }
@@ -98,7 +103,7 @@ class Session final : public ExchangeOwner, public std::enable_shared_from_this<
   void OnTimeout();
 
   Core* const core_;
-  tcp::socket socket_;
+  Wire wire_;
   net::steady_timer timer_;
   uint64_t timer_generation_ = 0;
   boost::beast::flat_buffer buffer_;
@@ -111,6 +116,7 @@ class Session final : public ExchangeOwner, public std::enable_shared_from_this<
   bool read_pending_ = false;   // the read that waits for a request or notices the client leaving
   bool no_more_input_ = false;  // the client has sent all it will
   bool timed_out_ = false, closed_ = false;
+  std::atomic<int64_t> idle_since_;
 };
 
 }  // namespace fulger::http_internal

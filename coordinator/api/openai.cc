@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
-#include <random>
 #include <utility>
 
 #include "base/log.h"
-#include "coordinator/api/api_key.h"
+#include "coordinator/api/ids.h"
 #include "coordinator/api/openai_answer.h"
 #include "coordinator/api/openai_generation.h"
 #include "coordinator/api/openai_request.h"
@@ -16,12 +16,6 @@
 
 namespace fulger {
 namespace {
-
-std::string NewId(const char* prefix) {
-  thread_local std::mt19937_64 random{std::random_device{}() ^
-                                      (static_cast<uint64_t>(std::random_device{}()) << 32)};
-  return fmt::format("{}{:016x}{:016x}", prefix, random(), random());
-}
 
 // The client's own id when it can go into a header as it is.
 HttpHeaders EchoHeaders(const HttpRequest& request) {
@@ -78,15 +72,34 @@ void OpenAiApi::Register(Router* router) {
     responder->Send(std::move(response));
   });
   router->Add("GET", "/v1/server_info", [this](Request request, Responder responder) {
-    const absl::Status admitted = Admit(*request, /*needs_engine=*/false);
+    const absl::Status admitted = Admit(*request, /*needs_engine=*/false).status();
     responder->Send(admitted.ok() ? Json(options_.server_info ? options_.server_info() : "{}")
                                   : ErrorOf(admitted));
   });
 }
 
-absl::Status OpenAiApi::Admit(const HttpRequest& request, bool needs_engine) const {
-  RETURN_IF_ERROR(CheckApiKey(options_.api_keys, request.Header("Authorization")));
-  return needs_engine ? CheckReady(frontend_->Stats(), options_.stall_timeout) : absl::OkStatus();
+absl::StatusOr<ClientQuota> OpenAiApi::Admit(const HttpRequest& request, bool needs_engine) const {
+  ClientQuota client;
+  if (options_.keys != nullptr) {
+    ASSIGN_OR_RETURN(client, options_.keys->Check(request.Header("Authorization")));
+  }
+  if (needs_engine) RETURN_IF_ERROR(CheckReady(frontend_->Stats(), options_.stall_timeout));
+  return client;
+}
+
+// The server's limit and the client's own, whichever comes first; zero: none.
+absl::StatusOr<TimePoint> OpenAiApi::DeadlineOf(const HttpRequest& request, TimePoint arrival) const {
+  Duration limit = options_.request_timeout;
+  if (const std::string text(request.Header("x-request-timeout")); !text.empty()) {
+    char* end = nullptr;
+    const double seconds = std::strtod(text.c_str(), &end);
+    if (*end != '\0' || !(seconds > 0 && seconds < 1e9)) {
+      return FieldError("x-request-timeout", "expected seconds above 0, found \"{}\"", text);
+    }
+    const auto own = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+    limit = limit == Duration(0) ? own : std::min(limit, own);
+  }
+  return limit == Duration(0) ? TimePoint{} : arrival + limit;
 }
 
 HttpHandler OpenAiApi::OnPool(Method method, bool needs_engine) {
@@ -97,12 +110,33 @@ HttpHandler OpenAiApi::OnPool(Method method, bool needs_engine) {
               .headers = {},
               .arrival = clock_.Now()};
     call.headers = EchoHeaders(*call.request);
-    if (absl::Status status = Admit(*call.request, needs_engine); !status.ok()) return Reject(call, status);
-    const bool queued = pool_.TryRun([this, method, call]() mutable {
-      if (absl::Status status = (this->*method)(call); !status.ok()) Reject(call, status);
-    });
-    if (!queued) Reject(call, ResourceExhausted("too many requests at once: try again later"));
+    auto client = Admit(*call.request, needs_engine);
+    if (!client.ok()) return Reject(call, client.status());
+    call.client = *std::move(client);
+    Run(method, std::move(call));
   };
+}
+
+void OpenAiApi::Run(Method method, Call call) {
+  const bool queued = pool_.TryRun([this, method, call]() mutable {
+    if (absl::Status status = (this->*method)(call); !status.ok()) Reject(call, status);
+  });
+  if (!queued) Reject(call, ResourceExhausted("too many requests at once: try again later"));
+}
+
+void OpenAiApi::Answer(const std::string& endpoint, std::string body,
+                       std::shared_ptr<HttpResponder> responder) {
+  auto request = std::make_shared<HttpRequest>();
+  request->body = std::move(body);
+  Call call{.request = std::move(request),
+            .responder = std::move(responder),
+            .headers = {},
+            .arrival = clock_.Now()};
+  call.headers = EchoHeaders(*call.request);
+  if (const absl::Status ready = CheckReady(frontend_->Stats(), options_.stall_timeout); !ready.ok()) {
+    return Reject(call, ready);
+  }
+  Run(endpoint == "/v1/completions" ? &OpenAiApi::Complete : &OpenAiApi::Chat, std::move(call));
 }
 
 void OpenAiApi::Reject(const Call& call, const absl::Status& status) {
@@ -133,6 +167,11 @@ absl::Status OpenAiApi::Generate(Call& call, bool chat) {
   ASSIGN_OR_RETURN(OpenAiRequest parsed, chat ? ParseChatRequest(call.request->body, limits)
                                               : ParseCompletionRequest(call.request->body, limits));
   RETURN_IF_ERROR(CheckModel(parsed.model));
+  ASSIGN_OR_RETURN(const TimePoint deadline, DeadlineOf(*call.request, call.arrival));
+  for (GenerateInput& input : parsed.prompts) {
+    input.client = call.client;
+    input.deadline = deadline;
+  }
   call.request.reset();  // the body is not needed while the answer is made
   AnswerWriter writer(chat, NewId(chat ? "chatcmpl-" : "cmpl-"), frontend_->card().id, std::time(nullptr));
   auto generation = std::make_shared<OpenAiGeneration>(std::move(parsed), std::move(writer), call.headers,
@@ -187,7 +226,7 @@ std::string OpenAiApi::ModelJson() const {
 
 void OpenAiApi::Models(const HttpRequest& request, HttpResponder* responder,
                        const std::string& wanted) const {
-  absl::Status status = Admit(request, /*needs_engine=*/false);
+  absl::Status status = Admit(request, /*needs_engine=*/false).status();
   if (status.ok()) status = CheckModel(wanted);
   if (!status.ok()) {
     responder->Send(ErrorOf(status));

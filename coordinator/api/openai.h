@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "coordinator/api/api_keys.h"
 #include "coordinator/api/http.h"
 #include "coordinator/frontend/frontend.h"
 #include "monitoring/metrics/metrics.h"
@@ -22,9 +23,10 @@ namespace fulger {
 
 struct OpenAiOptions {
   int threads = 4;
-  size_t max_waiting = 512;           // requests that wait for a thread; beyond: 429
-  std::vector<std::string> api_keys;  // any of these as a bearer token opens /v1, /tokenize, /detokenize
-  int64_t max_choices = 128;          // answers to one request
+  size_t max_waiting = 512;          // requests that wait for a thread; beyond: 429
+  const ApiKeyRing* keys = nullptr;  // open /v1, /tokenize, /detokenize; null: open to all
+  Duration request_timeout{0};       // of a request; 0: none. Clients may ask for less in x-request-timeout
+  int64_t max_choices = 128;         // answers to one request
   uint64_t max_image_bytes = uint64_t{32} << 20;
   int64_t max_images = 64;
   std::string version;
@@ -38,6 +40,9 @@ class OpenAiApi {
   OpenAiApi(OpenAiOptions options, Frontend* frontend, MetricRegistry* registry, ServerMetrics* metrics);
 
   void Register(Router* router);
+  // As if a client without a key had sent `body` to `endpoint`, /v1/chat/completions or /v1/completions. Does
+  // not block.
+  void Answer(const std::string& endpoint, std::string body, std::shared_ptr<HttpResponder> responder);
 
  private:
   struct Call {
@@ -45,13 +50,16 @@ class OpenAiApi {
     std::shared_ptr<HttpResponder> responder;
     HttpHeaders headers;  // for the answer: x-request-id
     TimePoint arrival{};
+    ClientQuota client{};
   };
   using Method = absl::Status (OpenAiApi::*)(Call&);
 
   // A handler that authorises, checks readiness if told to, and runs `method` on the pool. What it returns is
   // answered as an error, unless it answered itself.
   HttpHandler OnPool(Method method, bool needs_engine);
-  absl::Status Admit(const HttpRequest& request, bool needs_engine) const;
+  void Run(Method method, Call call);
+  absl::StatusOr<ClientQuota> Admit(const HttpRequest& request, bool needs_engine) const;
+  absl::StatusOr<TimePoint> DeadlineOf(const HttpRequest& request, TimePoint arrival) const;
   void Reject(const Call& call, const absl::Status& status);
   void SendJson(const Call& call, std::string body);
 

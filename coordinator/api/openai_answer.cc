@@ -150,7 +150,15 @@ void AppendMessage(std::string* out, const AnswerPart& part, const std::string& 
 }  // namespace
 
 HttpResponse ErrorOf(const absl::Status& status) {
-  return ErrorResponse(HttpCode(status), Message(status), FieldOf(status).value_or(""), ErrorCode(status));
+  HttpResponse response =
+      ErrorResponse(HttpCode(status), Message(status), FieldOf(status).value_or(""), ErrorCode(status));
+  if (const auto seconds = RetryAfterOf(status)) {
+    std::erase_if(response.headers, [](const auto& header) { return header.first == "Retry-After"; });
+    response.headers.emplace_back("Retry-After", std::to_string(*seconds));
+  }
+  // It would take as long again.
+  if (response.status == 504) response.headers.emplace_back("x-should-retry", "false");
+  return response;
 }
 
 std::string ErrorEvent(const absl::Status& status) {
@@ -171,6 +179,8 @@ std::string RejectReason(const absl::Status& status) {
       return "overload";
     case 503:
       return "unavailable";
+    case 504:
+      return "deadline";
     default:
       return "error";
   }

@@ -499,8 +499,10 @@ TEST_F(OpenAiTest, FullPoolIsOverload) {
 }
 
 TEST_F(OpenAiTest, KeysGuardV1) {
+  ApiKeyRing keys({"secret", "other"}, "");
+  ASSERT_OK(keys.Reload());
   OpenAiOptions options;
-  options.api_keys = {"secret", "other"};
+  options.keys = &keys;
   frontend_.script = [](FakeFrontend::Submission& s) { s.Done("stop", 0); };
   Serve(options);
   for (const char* header : {"", "Authorization: Bearer wrong!\r\n", "Authorization: Bearer secre\r\n",
@@ -514,6 +516,44 @@ TEST_F(OpenAiTest, KeysGuardV1) {
   EXPECT_EQ(Call("POST", kChat, ChatBody(), "Authorization: Bearer other\r\n").status, 200);
   EXPECT_EQ(Call("GET", "/health").status, 200);
   EXPECT_EQ(Call("GET", "/metrics").status, 200);
+}
+
+TEST_F(OpenAiTest, RetryAfterIsWhatTheErrorSays) {
+  frontend_.refuse = WithRetryAfter(ResourceExhausted("much to do"), 17);
+  Serve();
+  const TestResponse r = Call("POST", kChat, ChatBody());
+  EXPECT_EQ(r.status, 429);
+  EXPECT_EQ(r.Header("Retry-After"), "17");
+  EXPECT_EQ(r.head.find("Retry-After", r.head.find("Retry-After") + 1), std::string::npos);
+}
+
+TEST_F(OpenAiTest, DeadlinesOfServerAndClient) {
+  OpenAiOptions options;
+  options.request_timeout = std::chrono::seconds(100);
+  frontend_.script = [](FakeFrontend::Submission& s) {
+    TextResult late;
+    late.finish_reason = "error";
+    late.error = MakeStatus(absl::StatusCode::kDeadlineExceeded, "late");
+    s.handlers.on_done(late);
+  };
+  Serve(options);
+  const auto deadline_in = [&](size_t request) {
+    const GenerateInput& input = frontend_.Wait(request)->input;
+    return Seconds(input.deadline - input.arrival);
+  };
+  TestResponse r = Call("POST", kChat, ChatBody());
+  EXPECT_EQ(r.status, 504);
+  EXPECT_EQ(r.Header("x-should-retry"), "false");
+  EXPECT_EQ(deadline_in(0), 100);
+  Call("POST", kChat, ChatBody(), "x-request-timeout: 2.5\r\n");
+  EXPECT_EQ(deadline_in(1), 2.5);
+  Call("POST", kChat, ChatBody(), "x-request-timeout: 500\r\n");
+  EXPECT_EQ(deadline_in(2), 100);
+  for (const char* bad : {"0", "-1", "x", "1s", "nan", "inf"}) {
+    r = Call("POST", kChat, ChatBody(), std::string("x-request-timeout: ") + bad + "\r\n");
+    EXPECT_EQ(r.status, 400) << bad;
+    EXPECT_THAT(r.body, HasSubstr(R"("param":"x-request-timeout")"));
+  }
 }
 
 TEST_F(OpenAiTest, SmallEndpoints) {

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,8 @@
 
 #include "base/log.h"
 #include "base/version.h"
+#include "coordinator/api/api_keys.h"
+#include "coordinator/api/batch_api.h"
 #include "coordinator/api/grpc_api.h"
 #include "coordinator/api/http_server.h"
 #include "coordinator/api/openai.h"
@@ -20,6 +23,7 @@
 #include "coordinator/cli/deployment.h"
 #include "coordinator/cli/server_info.h"
 #include "coordinator/frontend/frontend.h"
+#include "coordinator/jobs/job_store.h"
 #include "monitoring/metrics/metrics.h"
 #include "monitoring/metrics/server_metrics.h"
 
@@ -31,6 +35,12 @@ struct ServeFlags {
   std::string listen = "127.0.0.1:8000";
   std::string grpc;
   std::vector<std::string> api_keys;
+  std::string api_keys_file;
+  std::string tls_certificate, tls_key;
+  AdmissionLimits admission;
+  int request_seconds = 0;
+  std::string jobs_db;
+  int64_t batch_concurrency = 16;
   int drain_seconds = 30;
   std::string metrics_compat;
 };
@@ -41,17 +51,32 @@ sigset_t EndSignals() {
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   return signals;
 }
 
+// What SIGHUP reads anew. What is wrong is logged, and what was there stays.
+void Reload(ApiKeyRing* keys, HttpServer* http) {
+  const absl::Status read = keys->Reload();
+  const absl::Status tls = http->ReloadTls();
+  if (!read.ok()) LogError("SIGHUP: the API keys stay as they were: {}", Message(read));
+  if (!tls.ok()) LogError("SIGHUP: the certificate stays as it was: {}", Message(tls));
+  if (read.ok() && tls.ok()) LogInfo("SIGHUP: keys and certificate read");
+}
+
 // Waits for a signal; logs what the replica does meanwhile. Not OK: the replica cannot be had.
-absl::Status RunUntilSignal(Deployment& deployment, const std::string& url) {
+absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
+                            const std::function<void()>& reload) {
   const sigset_t signals = EndSignals();
   std::string last;
   uint64_t serving_epoch = 0;
   while (true) {
     const timespec second{.tv_sec = 0, .tv_nsec = serving_epoch == 0 ? 100'000'000 : 999'999'999};
     const int signal = ::sigtimedwait(&signals, nullptr, &second);
+    if (signal == SIGHUP) {
+      reload();
+      continue;
+    }
     if (signal > 0) {
       LogInfo("{}: stopping", signal == SIGINT ? "SIGINT" : "SIGTERM");
       return absl::OkStatus();
@@ -73,17 +98,40 @@ absl::Status RunUntilSignal(Deployment& deployment, const std::string& url) {
 
 // Null without --grpc.
 absl::StatusOr<std::unique_ptr<GrpcApi>> StartGrpc(const ServeFlags& flags, const Deployment& deployment,
-                                                   Frontend* frontend, ServerMetrics* metrics) {
+                                                   const ApiKeyRing* keys, Frontend* frontend,
+                                                   ServerMetrics* metrics) {
   if (flags.grpc.empty()) return nullptr;
   ASSIGN_OR_RETURN(SocketAddress address, ParseAddress("--grpc", flags.grpc));
   const GrpcApiOptions options{.address = flags.grpc,
-                               .api_keys = flags.api_keys,
+                               .keys = keys,
+                               .tls_certificate = flags.tls_certificate,
+                               .tls_key = flags.tls_key,
                                .layout = ToString(deployment.plan().layout),
                                .fingerprint = deployment.fingerprint()};
   ASSIGN_OR_RETURN(auto grpc, GrpcApi::Start(options, frontend, metrics));
   address.port = static_cast<uint16_t>(grpc->port());
   LogInfo("gRPC on {}", ToString(address));
   return grpc;
+}
+
+// Files and batches; both null without --jobs-db.
+struct Jobs {
+  std::unique_ptr<JobStore> store;
+  std::unique_ptr<BatchApi> api;
+};
+absl::StatusOr<Jobs> StartJobs(const ServeFlags& flags, const ApiKeyRing* keys, OpenAiApi* openai,
+                               Router* router) {
+  Jobs jobs;
+  if (flags.jobs_db.empty()) return jobs;
+  ASSIGN_OR_RETURN(jobs.store, JobStore::Open(flags.jobs_db));
+  jobs.api = std::make_unique<BatchApi>(
+      keys, jobs.store.get(),
+      [openai](const std::string& endpoint, std::string body, std::shared_ptr<HttpResponder> responder) {
+        openai->Answer(endpoint, std::move(body), std::move(responder));
+      },
+      BatchRunner::Options{.concurrency = flags.batch_concurrency, .now = {}});
+  jobs.api->Register(router);
+  return jobs;
 }
 
 absl::Status Serve(const ServeFlags& flags) {
@@ -101,26 +149,36 @@ absl::Status Serve(const ServeFlags& flags) {
                           .model_name = deployment->flags().model_name,
                           .chat_template = flags.deployment.chat_template,
                           .max_context = deployment->budget().max_context,
+                          .admission = flags.admission,
                           .metrics = &metrics};
   ASSIGN_OR_RETURN(const auto frontend, MakeFrontend(options, &deployment->engine()));
   ClusterMetrics cluster_metrics(&registry, deployment.get());
 
+  ApiKeyRing keys(flags.api_keys, flags.api_keys_file);
+  RETURN_IF_ERROR(keys.Reload());
   OpenAiOptions api_options;
   api_options.version = kVersion;
-  api_options.api_keys = flags.api_keys;
+  api_options.keys = &keys;
+  api_options.request_timeout = std::chrono::seconds(flags.request_seconds);
   api_options.server_info = [&] { return ServerInfoJson(*deployment, frontend->card().id); };
   OpenAiApi api(api_options, frontend.get(), &registry, &metrics);
   Router router;
   api.Register(&router);
-  HttpServerOptions http_options{.address = listen.host, .port = listen.port};
+  ASSIGN_OR_RETURN(const Jobs jobs, StartJobs(flags, &keys, &api, &router));
+  HttpServerOptions http_options{.address = listen.host,
+                                 .port = listen.port,
+                                 .tls_certificate = flags.tls_certificate,
+                                 .tls_key = flags.tls_key};
   http_options.on_answer = [&](const std::string& route, int status) { metrics.HttpAnswered(route, status); };
   ASSIGN_OR_RETURN(const auto http, HttpServer::Start(http_options, std::move(router)));
-  ASSIGN_OR_RETURN(const auto grpc, StartGrpc(flags, *deployment, frontend.get(), &metrics));
-  const std::string url = "http://" + ToString({listen.host, http->port()});
+  ASSIGN_OR_RETURN(const auto grpc, StartGrpc(flags, *deployment, &keys, frontend.get(), &metrics));
+  const std::string url =
+      (flags.tls_certificate.empty() ? "http://" : "https://") + ToString({listen.host, http->port()});
   LogInfo("listening on {}", url);
 
   RETURN_IF_ERROR(deployment->Start());
-  const absl::Status ended = RunUntilSignal(*deployment, url);
+  const absl::Status ended = RunUntilSignal(*deployment, url, [&] { Reload(&keys, http.get()); });
+  if (jobs.api != nullptr) jobs.api->Stop();
   deployment->engine().Drain(std::chrono::seconds(ended.ok() ? flags.drain_seconds : 0));
   http->Stop(std::chrono::seconds(5));
   if (grpc != nullptr) grpc->Stop(std::chrono::seconds(5));
@@ -139,6 +197,34 @@ void AddServe(CLI::App* app, int* exit_code) {
       ->capture_default_str();
   command->add_option("--grpc", flags->grpc, "ADDR:PORT of the gRPC API; default: none");
   command->add_option("--api-key", flags->api_keys, "bearer token that opens the API; may be repeated");
+  command->add_option("--api-keys-file", flags->api_keys_file,
+                      "one client a line: NAME SECRET [max-requests=N] [max-tokens=N]; read again on SIGHUP");
+  CLI::Option* certificate = command->add_option("--tls-certificate", flags->tls_certificate,
+                                                 "PEM chain: HTTPS, and TLS for gRPC; read again on SIGHUP");
+  CLI::Option* tls_key =
+      command->add_option("--tls-key", flags->tls_key, "PEM private key of --tls-certificate");
+  certificate->needs(tls_key);
+  tls_key->needs(certificate);
+  command
+      ->add_option("--max-queued-requests", flags->admission.queued_requests,
+                   "requests that wait for their first token; beyond: 429")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--max-queued-tokens", flags->admission.queued_tokens,
+                   "tokens of the prompts that wait; beyond: 429")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--request-timeout", flags->request_seconds,
+                   "seconds that a request may take, waiting included; 0: any time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--jobs-db", flags->jobs_db,
+                      "SQLite file of /v1/files and /v1/batches, made where there is none; default: neither");
+  command->add_option("--batch-concurrency", flags->batch_concurrency, "requests of batches at a time")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command
       ->add_option("--drain-timeout", flags->drain_seconds, "seconds that running requests get after SIGTERM")
       ->check(CLI::NonNegativeNumber)

@@ -67,6 +67,7 @@ class ThreadedEngine final : public Engine {
   EngineStats Stats() const override {
     std::lock_guard lock(mu_);
     EngineStats stats = stats_;
+    stats.stopping = refusing_;
     if (last_step_time_ != TimePoint{}) stats.seconds_since_step = Seconds(clock_->Now() - last_step_time_);
     return stats;
   }

@@ -30,7 +30,8 @@ struct EngineConfig {
 };
 
 struct EngineStats {
-  bool ready = false;  // a replica is up
+  bool ready = false;     // a replica is up
+  bool stopping = false;  // Drain was called: nothing new comes in
   std::string down_reason;
   uint64_t epoch = 0;
   int64_t running = 0, waiting = 0;

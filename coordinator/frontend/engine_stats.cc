@@ -13,6 +13,7 @@ void ExportStats(const EngineStats& stats, ServerMetrics* metrics) {
 }
 
 absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout) {
+  if (stats.stopping) return Unavailable("not ready: the server is stopping");
   if (!stats.ready) {
     return Unavailable("not ready: {}",
                        stats.down_reason.empty() ? "the model is loading" : stats.down_reason);

@@ -25,6 +25,12 @@ namespace {
 
 constexpr int32_t kMaxLogprobs = 20;
 
+// Lives as long as the program: what a request holds may outlive its frontend.
+const Clock* TheSteadyClock() {
+  static const SteadyClock clock;
+  return &clock;
+}
+
 uint64_t DrawSeed() {
   thread_local std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
@@ -134,7 +140,9 @@ class TextFrontend final : public Frontend {
         encoder_(&parts_.tokenizer, parts_.images.get(), parts_.encoding),
         engine_(engine),
         metrics_(options.metrics),
-        clock_(options.clock != nullptr ? options.clock : &steady_clock_) {}
+        clock_(options.clock != nullptr ? options.clock : TheSteadyClock()),
+        admission_(Admission::Create(options.admission, clock_)),
+        deadlines_([engine](const std::string& id) { engine->Cancel(id); }) {}
 
   absl::Status Generate(GenerateInput input, TextHandlers handlers) override;
   bool Cancel(const std::string& id) override { return engine_->Cancel(id); }
@@ -162,8 +170,9 @@ class TextFrontend final : public Frontend {
   const PromptEncoder encoder_;
   Engine* const engine_;
   ServerMetrics* const metrics_;
-  SteadyClock steady_clock_;
   const Clock* const clock_;
+  const std::shared_ptr<Admission> admission_;
+  DeadlineWatch deadlines_;
 };
 
 // The wording is what clients of OpenAI's API look for.
@@ -247,6 +256,10 @@ absl::Status TextFrontend::Constrain(const AnswerForm& form, EngineRequest* requ
 
 absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) {
   if (input.arrival == TimePoint{}) input.arrival = clock_->Now();
+  const bool timed = input.deadline != TimePoint{};
+  if (timed && clock_->Now() >= input.deadline) {
+    return MakeStatus(absl::StatusCode::kDeadlineExceeded, "the request's time was up before it began");
+  }
   ASSIGN_OR_RETURN(EncodedPrompt prompt, encoder_.Encode(input));
   auto stops = StopStringMatcher::Create(input.stop, input.include_stop);
   if (!stops.ok()) return FieldError("stop", "{}", Message(stops.status()));
@@ -257,6 +270,8 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
   request.sampling = input.sampling;
   const std::vector<int32_t> own_stop_ids(input.sampling.stop_ids().begin(), input.sampling.stop_ids().end());
   RETURN_IF_ERROR(CompleteSampling(input, prompt, &request.sampling));
+  TextSinkHolds holds;
+  ASSIGN_OR_RETURN(holds.ticket, admission_->Enter(input.client, std::ssize(prompt.ids)));
   if (input.form) {
     if (input.ignore_eos) return FieldError("ignore_eos", "not together with {}", input.form->field);
     RETURN_IF_ERROR(Constrain(*input.form, &request));
@@ -269,6 +284,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
   request.prompt = std::move(prompt.ids);
 
   if (handlers.on_prompt) handlers.on_prompt({.prompt_tokens = length, .image_tokens = prompt.image_tokens});
+  if (timed) holds.deadline = deadlines_.Watch(input.deadline, input.id);
   auto sink = std::make_shared<TextSink>(&parts_.tokenizer, *std::move(stops),
                                          TextSinkOptions{.skip_special_tokens = input.skip_special_tokens,
                                                          .max_tokens = max_tokens,
@@ -277,7 +293,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
                                                          .arrival = input.arrival,
                                                          .clock = clock_,
                                                          .metrics = metrics_},
-                                         std::move(handlers));
+                                         std::move(handlers), std::move(holds));
   RETURN_IF_ERROR(engine_->Submit(std::move(request), std::move(sink)));
   if (metrics_ != nullptr) {
     metrics_->prompt_tokens.Add(static_cast<double>(length));

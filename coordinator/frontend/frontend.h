@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/types.h"
+#include "coordinator/frontend/admission.h"
 #include "coordinator/frontend/answer_form.h"
 #include "fulger/v1/step.pb.h"
 
@@ -40,7 +41,9 @@ struct PromptMessage {
 // Exactly one of messages, text, ids is used.
 struct GenerateInput {
   std::string id;
-  TimePoint arrival{};  // when the request reached the server; zero: when Generate is called
+  TimePoint arrival{};   // when the request reached the server; zero: when Generate is called
+  TimePoint deadline{};  // when it is ended with DEADLINE_EXCEEDED; zero: never
+  ClientQuota client;
   std::vector<PromptMessage> messages;
   std::vector<std::string> tools;   // JSON objects
   std::optional<std::string> text;  // raw completion prompt; special tokens in it are text
@@ -109,7 +112,7 @@ class Frontend {
   // Runs on the caller's thread and may take long (decoding pictures): edges call it from their pool.
   // Handlers run only if this returns OK, perhaps before it does. INVALID_ARGUMENT: FieldOf (field_error.h)
   // gives the field at fault; OUT_OF_RANGE: the prompt does not fit the context; RESOURCE_EXHAUSTED:
-  // overload; UNAVAILABLE: no replica, or stopping.
+  // overload, with RetryAfterOf; DEADLINE_EXCEEDED: too late already; UNAVAILABLE: no replica, or stopping.
   virtual absl::Status Generate(GenerateInput input, TextHandlers handlers) = 0;
   virtual bool Cancel(const std::string& id) = 0;
   virtual absl::StatusOr<std::vector<int32_t>> Tokenize(const GenerateInput& input) const = 0;
@@ -130,11 +133,12 @@ struct FrontendOptions {
   int64_t max_image_pixels = int64_t{64} << 20;
   int64_t max_images = 64;
   int64_t image_cache_bytes = int64_t{256} << 20;  // of prepared pictures, for conversations that resend them
-  ServerMetrics* metrics = nullptr;                // may be null; outlives the frontend
-  const Clock* clock = nullptr;                    // null: the steady clock
+  AdmissionLimits admission;
+  ServerMetrics* metrics = nullptr;  // may be null; outlives the frontend
+  const Clock* clock = nullptr;      // null: the steady clock
 };
-// OK while the server can generate; else UNAVAILABLE says why: no replica, a probe step that failed, or no
-// step (an idle replica runs probes) for `stall_timeout`.
+// OK while the server can generate; else UNAVAILABLE says why: stopping, no replica, a probe step that
+// failed, or no step (an idle replica runs probes) for `stall_timeout`.
 absl::Status CheckReady(const EngineStats& stats, Duration stall_timeout);
 // Sets the gauges that show the engine's state.
 void ExportStats(const EngineStats& stats, ServerMetrics* metrics);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -31,7 +32,11 @@ class FakeEngine final : public Engine {
     sink = std::move(s);
     return absl::OkStatus();
   }
-  bool Cancel(const std::string& id) override { return id == request.id; }
+  bool Cancel(const std::string& id) override {
+    if (id != request.id) return false;
+    cancelled.set_value();
+    return true;
+  }
   EngineStats Stats() const override { return {}; }
   void Drain(Duration) override {}
   void OnUp(uint64_t, const ReplicaCapacity&) override {}
@@ -56,6 +61,7 @@ class FakeEngine final : public Engine {
   absl::Status refuse;
   EngineRequest request;
   std::shared_ptr<ResponseSink> sink;
+  std::promise<void> cancelled;
 };
 
 std::string Read(const std::string& path) {
@@ -420,6 +426,33 @@ TEST_F(FrontendTest, BadInputsNameTheField) {
   input.sampling.set_max_tokens(2);
   input.sampling.set_min_tokens(3);
   EXPECT_EQ(field(input), "min_tokens");
+}
+
+TEST_F(FrontendTest, ADeadlineEndsTheRequest) {
+  options_.clock = nullptr;  // the watch sleeps by the steady clock
+  ASSERT_OK(Make());
+  GenerateInput input = Text("x");
+  input.deadline = std::chrono::steady_clock::now() - std::chrono::seconds(1);
+  EXPECT_THAT(Generate(input), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("before it began")));
+  input.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+  ASSERT_OK(Generate(input));
+  ASSERT_EQ(engine_.cancelled.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  engine_.Done(FinishReason::kCancelled, 0);
+  EXPECT_EQ(result_.finish_reason, "error");
+  EXPECT_THAT(result_.error, StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("time is up")));
+}
+
+TEST_F(FrontendTest, WhatWaitsIsBoundedBeforePicturesAreDecoded) {
+  options_.admission.queued_requests = 1;
+  ASSERT_OK(Make());
+  ASSERT_OK(Generate(Text("x")));
+  GenerateInput input;
+  input.messages.push_back(TextMessage("user", "x"));
+  const absl::Status refused = Generate(input);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("1 requests are waiting")));
+  EXPECT_TRUE(RetryAfterOf(refused).has_value());
+  engine_.Token(5);  // the first one waits no more
+  EXPECT_OK(Generate(input));
 }
 
 TEST_F(FrontendTest, CardAndTokenText) {

@@ -8,9 +8,10 @@
 namespace fulger {
 
 TextSink::TextSink(const Tokenizer* tokenizer, StopStringMatcher stops, TextSinkOptions options,
-                   TextHandlers handlers)
+                   TextHandlers handlers, TextSinkHolds holds)
     : options_(std::move(options)),
       handlers_(std::move(handlers)),
+      holds_(std::move(holds)),
       detokenizer_(tokenizer, {.skip_special_tokens = options_.skip_special_tokens}),
       prompt_detokenizer_(tokenizer, {.skip_special_tokens = false}),
       stops_(std::move(stops)) {}
@@ -58,6 +59,7 @@ std::string TextSink::Rest() {
 
 ResponseSink::Next TextSink::OnToken(const Token& token) {
   CountToken();
+  if (holds_.ticket != nullptr) holds_.ticket->Started();
   if (++tokens_ == 1 && options_.prompt_head && !prompt_begun_) {  // a prompt of one token has no scores
     OnPromptScores({}, 0);
   }
@@ -97,6 +99,10 @@ void TextSink::OnDone(const Completion& completion) {
       break;
     case FinishReason::kCancelled:
       result.finish_reason = "cancelled";
+      if (holds_.deadline != nullptr && holds_.deadline->expired()) {
+        result.finish_reason = "error";
+        result.error = MakeStatus(absl::StatusCode::kDeadlineExceeded, "the request's time is up");
+      }
       break;
     case FinishReason::kError:
       result.finish_reason = "error";
@@ -111,6 +117,7 @@ void TextSink::OnDone(const Completion& completion) {
   result.cached_tokens = completion.cached_tokens;
   result.image_tokens = completion.image_tokens;
   CountEnd(completion, result.finish_reason);
+  holds_ = {};  // whoever hears of the end may send the next request
   handlers_.on_done(result);
 }
 

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "coordinator/engine/types.h"
+#include "coordinator/frontend/admission.h"
+#include "coordinator/frontend/deadline_watch.h"
 #include "coordinator/frontend/frontend.h"
 #include "coordinator/text/detokenizer.h"
 #include "coordinator/text/stop_strings.h"
@@ -25,11 +28,17 @@ struct TextSinkOptions {
   ServerMetrics* metrics = nullptr;  // may be null
 };
 
+// What a request holds while it is under way; each may be null.
+struct TextSinkHolds {
+  std::unique_ptr<Admission::Ticket> ticket;
+  std::unique_ptr<DeadlineWatch::Entry> deadline;
+};
+
 class TextSink final : public ResponseSink {
  public:
   // `tokenizer`, clock and metrics must outlive the sink.
   TextSink(const Tokenizer* tokenizer, StopStringMatcher stops, TextSinkOptions options,
-           TextHandlers handlers);
+           TextHandlers handlers, TextSinkHolds holds);
 
   Next OnToken(const Token& token) override;
   void OnPromptScores(const v1::PromptScores& scores, int first) override;
@@ -47,6 +56,7 @@ class TextSink final : public ResponseSink {
 
   const TextSinkOptions options_;
   const TextHandlers handlers_;
+  TextSinkHolds holds_;
   Detokenizer detokenizer_;
   Detokenizer prompt_detokenizer_;
   bool prompt_begun_ = false;

@@ -3,13 +3,21 @@
 
     api_test.py BUILD_DIR CHECKPOINT CASE...      without cases: all of them
 """
+import base64
 import json
 import math
 import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
 import sys
+import tempfile
 import time
+import zlib
 
-from fulger_process import Server, run_cases
+from fulger_process import Server, run_cases, wait_metric
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -182,6 +190,189 @@ def case_answers_follow_their_form():
         check_forms(server)
         check_tools(server)
         assert server.stop() == 0
+
+
+def case_keys_certificates_and_limits():
+    with tempfile.TemporaryDirectory() as folder:
+        path = lambda name: os.path.join(folder, name)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", path("key.pem"), "-out", path("cert.pem"), "-days", "1", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+
+        def keys(text):
+            with open(path("keys"), "w", encoding="utf-8") as file:
+                file.write(text)
+
+        keys("alice a1 max-requests=1\nbob b1\n")
+        with Server(FULGER, MODEL, "--api-keys-file", path("keys"), "--tls-certificate", path("cert.pem"), "--tls-key",
+                    path("key.pem"), "--max-sequences", "1", "--max-queued-requests", "2") as server:
+            server.tls = ssl.create_default_context(cafile=path("cert.pem"))
+            server.wait_ready()
+            assert server.post("/v1/completions", completion())[0] == 401
+            server.key = "a1"
+            long = completion(max_tokens=3000, stream=True)
+            first = server.open("/v1/completions", long)
+            first.readline()
+            # One of alice's runs, and she may have one.
+            status, answer, headers = server.call("POST", "/v1/completions", completion())
+            assert status == 429 and "alice has 1 requests" in answer["error"]["message"], answer
+            assert int(headers["Retry-After"]) >= 1, headers
+            # Two of bob's wait, and no more may.
+            server.key = "b1"
+            waiting = [server.open("/v1/completions", long, wait=False) for _ in range(2)]
+            wait_metric(server, "fulger_requests_waiting", 2)
+            status, answer, headers = server.call("POST", "/v1/completions", completion())
+            assert status == 429 and "2 requests are waiting" in answer["error"]["message"], answer
+            assert int(headers["Retry-After"]) >= 1, headers
+            # A client that leaves makes room, streaming or not, waiting or running.
+            waiting[0].close()
+            wait_metric(server, "fulger_requests_waiting", 1)
+            first.close()
+            wait_metric(server, "fulger_requests_waiting", 0)
+            waiting[1].close()
+            wait_metric(server, "fulger_state_slots_used", 0)
+            whole = server.open("/v1/completions", completion(max_tokens=3000), wait=False)
+            wait_metric(server, "fulger_state_slots_used", 1)
+            whole.close()
+            wait_metric(server, "fulger_state_slots_used", 0)
+            # Time that is up ends a request as well.
+            status, answer, headers = server.call("POST", "/v1/completions", completion(max_tokens=3000),
+                                                  {"x-request-timeout": "0.3"})
+            assert status == 504 and headers["x-should-retry"] == "false", (status, answer)
+            wait_metric(server, "fulger_state_slots_used", 0)
+            # SIGHUP reads the keys again; a file that is wrong changes nothing.
+            keys("carol c1\n")
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_line("SIGHUP: keys and certificate read")
+            assert server.post("/v1/completions", completion())[0] == 401
+            server.key = "c1"
+            assert server.post("/v1/completions", completion())[0] == 200
+            keys("carol\n")
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_line("SIGHUP: the API keys stay as they were")
+            assert server.post("/v1/completions", completion())[0] == 200
+            assert server.stop() == 0
+
+
+def upload(server, content):
+    form = ("--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\nContent-Disposition: form-data; "
+            f"name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{content}\r\n--b--\r\n")
+    status, answer, _ = server.call("POST", "/v1/files", form, {"Content-Type": "multipart/form-data; boundary=b"})
+    assert status == 200, answer
+    return answer["id"]
+
+
+def wait_batch(server, batch, done, seconds=120):
+    end = time.monotonic() + seconds
+    while True:
+        shown = server.call("GET", f"/v1/batches/{batch}")[1]
+        if done(shown):
+            return shown
+        assert time.monotonic() < end, shown
+        time.sleep(0.02)
+
+
+def case_a_batch_survives_a_kill():
+    lines = [{"custom_id": f"c{i}", "method": "POST", "url": "/v1/completions",
+              "body": completion(prompt=f"{i}", max_tokens=150)} for i in range(40)]
+    lines[7]["body"]["temperature"] = -1
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--jobs-db", os.path.join(folder, "jobs.db"), "--batch-concurrency", "4")
+        with Server(FULGER, MODEL, *flags) as server:
+            server.wait_ready()
+            file = upload(server, "\n".join(json.dumps(line) for line in lines))
+            batch = server.ok("/v1/batches", {"input_file_id": file, "endpoint": "/v1/completions",
+                                              "completion_window": "24h"})["id"]
+            before = wait_batch(server, batch, lambda shown: shown["request_counts"]["completed"] >= 6)
+            assert before["status"] == "in_progress", before
+            server.process.kill()
+            server.process.wait(20)
+        with Server(FULGER, MODEL, *flags) as server:
+            server.wait_ready()
+            counts = server.call("GET", f"/v1/batches/{batch}")[1]["request_counts"]
+            assert counts["completed"] >= before["request_counts"]["completed"], (before, counts)
+            # SIGTERM amid a batch does not wait for it.
+            wait_batch(server, batch, lambda shown: shown["request_counts"]["completed"] >= counts["completed"] + 4)
+            assert server.stop(20) == 0
+        with Server(FULGER, MODEL, *flags) as server:
+            server.wait_ready()
+            done = wait_batch(server, batch, lambda shown: shown["status"] == "completed")
+            assert done["request_counts"] == {"total": 40, "completed": 39, "failed": 1}, done
+            output = server.call("GET", f"/v1/files/{done['output_file_id']}/content")[1].decode().splitlines()
+            output = [json.loads(line) for line in output]
+            assert [line["custom_id"] for line in output] == [f"c{i}" for i in range(40) if i != 7]
+            alone = server.ok("/v1/completions", lines[20]["body"])["choices"][0]["text"]
+            assert output[19]["response"]["body"]["choices"][0]["text"] == alone
+            errors = server.call("GET", f"/v1/files/{done['error_file_id']}/content")[1]
+            assert json.loads(errors)["response"]["body"]["error"]["param"] == "temperature", errors
+            second = subprocess.run([FULGER, "serve", "--model", MODEL, "--listen", "127.0.0.1:0", *flags],
+                                    capture_output=True, text=True, timeout=60, check=False)
+            assert second.returncode == 1 and "another process has it open" in second.stderr, second
+            assert server.stop() == 0
+
+
+def case_bad_clients_hold_up_nobody():
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+
+        def others_are_answered():
+            begin = time.monotonic()
+            server.ok("/v1/completions", completion())
+            assert time.monotonic() - begin < 20
+
+        # Opened and left: more than the server keeps.
+        left = []
+        for _ in range(10000):
+            left.append(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+        others_are_answered()
+        for connection in left:
+            connection.close()
+        # A head and a body that never end.
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(200)]
+        for i, connection in enumerate(slow):
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" if i % 2 == 0 else
+                               b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        others_are_answered()
+        for connection in slow:
+            connection.close()
+        # Too much of everything.
+        bomb = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        bomb.sendall(b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 100) for i in range(1000)))
+        assert bomb.recv(100).startswith(b"HTTP/1.1 431"), "a bomb of headers"
+        huge = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        huge.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
+        assert huge.recv(100).startswith(b"HTTP/1.1 413"), "a huge body"
+        deep = "[" * 100000 + "]" * 100000
+        for body, words in (("{\"prompt\":" + deep + "}", "nested"), (deep, "nested"), ("{\"prompt\":\"\xff", "JSON"),
+                            ('{"prompt":"a","prompt":"b"}', "twice"), ("", "empty")):
+            status, answer, _ = server.call("POST", "/v1/completions", body.encode("latin-1"))
+            assert status == 400 and words in answer["error"]["message"], answer
+        # A small file that says it is a huge picture: judged by its header.
+        png = b"\x89PNG\r\n\x1a\n"
+        for chunk in (struct.pack(">4sIIBBBBB", b"IHDR", 60000, 60000, 8, 2, 0, 0, 0), b"IDAT" + bytes(64), b"IEND"):
+            png += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        picture = "data:image/png;base64," + base64.b64encode(png).decode()
+        status, answer, _ = server.call("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": picture}}]}]})
+        assert status == 400 and "60000" in answer["error"]["message"], answer
+        others_are_answered()
+        assert server.get("/health/ready")[0] == 200
+        assert server.stop() == 0
+
+
+def case_a_server_that_drains_lets_nobody_in():
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        stream = server.stream(conversation(max_tokens=4000, ignore_eos=True))
+        next(stream)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_status(503)
+        status, answer, headers = server.call("POST", "/v1/completions", completion())
+        assert status == 503 and "stopping" in answer["error"]["message"] and headers["Retry-After"], answer
+        assert server.get("/health/live")[0] == 200
+        events = list(stream)
+        assert events[-1] == "[DONE]" and events[-2]["choices"][0]["finish_reason"] == "length", events[-2:]
+        assert server.process.wait(60) == 0
 
 
 if __name__ == "__main__":

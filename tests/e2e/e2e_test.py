@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from fulger_process import Server, cpu_seconds, run_cases, text_of
+from fulger_process import Server, cpu_seconds, run_cases, text_of, wait_metric
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -39,13 +39,6 @@ def question(max_tokens=32, with_picture=True, **more):
 
 def run(*arguments, seconds=120):
     return subprocess.run([FULGER, *arguments], capture_output=True, text=True, timeout=seconds, check=False)
-
-
-def wait_metric(server, name, value, seconds=20):
-    end = time.monotonic() + seconds
-    while server.metric(name) != value:
-        assert time.monotonic() < end, f"{name} is {server.metric(name)}, expected {value}"
-        time.sleep(0.02)
 
 
 def check_answers(server, body):

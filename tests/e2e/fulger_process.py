@@ -19,6 +19,7 @@ class Server:
                    "--max-context", "8192", "--max-step-tokens", str(step_tokens), *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
         self.lines, self.port = [], 0
+        self.tls, self.key = None, None  # an ssl.SSLContext; an API key
         self.changed = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -26,7 +27,7 @@ class Server:
         for line in self.process.stderr:
             with self.changed:
                 self.lines.append(line.rstrip())
-                found = re.search(r"listening on http://[^:]+:(\d+)", line)
+                found = re.search(r"listening on https?://[^:]+:(\d+)", line)
                 if found:
                     self.port = int(found.group(1))
                 self.changed.notify_all()
@@ -80,16 +81,48 @@ class Server:
         return self.process.wait(seconds)
 
     def connect(self, seconds=120):
+        if self.tls is not None:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=seconds, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
 
-    def get(self, path):
+    def headers(self, more=None):
+        key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        return {"Content-Type": "application/json", **key, **(more or {})}
+
+    def call(self, method, path, body=None, headers=None):
+        """Status, answer (JSON where it is), headers."""
         connection = self.connect()
         try:
-            connection.request("GET", path)
+            data = json.dumps(body) if isinstance(body, (dict, list)) else body
+            connection.request(method, path, data, self.headers(headers))
             answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            text = answer.read()
+            if (answer.getheader("Content-Type") or "").startswith("application/json"):
+                text = json.loads(text)
+            return answer.status, text, answer.headers
         finally:
             connection.close()
+
+    def open(self, path, body, wait=True):
+        """A request under way: its answer, once that has begun, or else its connection. close() leaves."""
+        connection = self.connect()
+        connection.request("POST", path, json.dumps(body), self.headers())
+        if not wait:
+            return connection
+        answer = connection.getresponse()
+        assert answer.status == 200, (answer.status, answer.read())
+        answer.connection = connection  # which lives as long
+        closed = answer.close
+
+        def close():
+            closed()
+            connection.close()
+        answer.close = close
+        return answer
+
+    def get(self, path):
+        status, text, _ = self.call("GET", path)
+        return status, text if isinstance(text, str) else json.dumps(text) if isinstance(text, dict) else text.decode()
 
     def info(self):
         return json.loads(self.get("/v1/server_info")[1])
@@ -101,13 +134,8 @@ class Server:
         raise AssertionError(f"no metric {name}")
 
     def post(self, path, body):
-        connection = self.connect()
-        try:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
+        status, answer, _ = self.call("POST", path, body)
+        return status, answer
 
     def ok(self, path, body):
         status, answer = self.post(path, body)
@@ -158,6 +186,13 @@ def mpirun(ranks, *command):
     """Bound to no core and yielding, as several ranks on a small machine need."""
     return ["env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_mpi_yield_when_idle=1",
             "timeout", "-k", "3", "60", "mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *command]
+
+
+def wait_metric(server, name, value, seconds=20):
+    end = time.monotonic() + seconds
+    while server.metric(name) != value:
+        assert time.monotonic() < end, f"{name} is {server.metric(name)}, expected {value}"
+        time.sleep(0.02)
 
 
 def run_cases(names, chosen):
