@@ -19,6 +19,8 @@ int main(int argc, char** argv) {
                  "control address of the coordinator: HOST:PORT or unix:PATH")
       ->required();
   app.add_option("--device", options.executor.device, "cpu, or cuda:N")->capture_default_str();
+  app.add_option("--nccl-library", options.executor.nccl_library,
+                 "NCCL to load for transport nccl; default: the machine's libnccl.so.2");
   app.add_option("--threads", options.executor.threads,
                  "CPU compute threads; 0: all cores this process may use")
       ->capture_default_str();

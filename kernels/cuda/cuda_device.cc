@@ -18,12 +18,15 @@ class CudaStream final : public Stream {
   explicit CudaStream(CudaContext& context) : context_(context) {}
   absl::Status Synchronize() override {
     CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(context_.stream.get()));
+    if (check_) RETURN_IF_ERROR(check_());
     return context_.TakeFault();
   }
   void* native() override { return context_.stream.get(); }
+  void OnSynchronize(std::function<absl::Status()> check) override { check_ = std::move(check); }
 
  private:
   CudaContext& context_;
+  std::function<absl::Status()> check_;
 };
 
 class CudaDevice final : public Device {
@@ -108,6 +111,12 @@ class CudaDevice final : public Device {
     return ToStatus(cudaMemsetAsync(device, 0, bytes, context_.stream.get()), "cudaMemsetAsync");
   }
   bool host_accessible() const override { return false; }
+  bool holds(const void* p) const override {
+    cudaPointerAttributes attributes{};
+    const cudaError_t error = cudaPointerGetAttributes(&attributes, p);
+    if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+    return error == cudaSuccess && attributes.type == cudaMemoryTypeDevice;
+  }
 
  private:
   CudaDevice() : stream_(context_), ops_(context_) {}

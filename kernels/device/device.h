@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -27,6 +28,10 @@ class Stream {
   virtual absl::Status Synchronize() = 0;
   // The cudaStream_t of a CUDA device's stream, for the transport that enqueues on it; null elsewhere.
   virtual void* native() { return nullptr; }
+  // `check` is asked after each Synchronize, and its failure returned: how a transport that works on the
+  // stream reports that what it put there failed. Setting it again replaces it. Nothing where work finishes
+  // inside its call.
+  virtual void OnSynchronize(std::function<absl::Status()> /*check*/) {}
 };
 
 // Owned device memory, 64-byte aligned at least. Freed with the object; the Device must outlive it.
@@ -60,6 +65,8 @@ class Device {
   virtual absl::Status Zero(Stream& stream, void* device, size_t bytes) = 0;
   // True when host code may read and write device memory directly (CPU): copies can then be skipped.
   virtual bool host_accessible() const = 0;
+  // True for memory that only this kind of device can read, whoever allocated it.
+  virtual bool holds(const void* /*p*/) const { return false; }
 };
 
 struct DeviceOptions {

@@ -1,11 +1,24 @@
 #include "tests/support/thread_replica.h"
 
+#include <cstdlib>
+#include <string>
 #include <utility>
 
+#include "worker/comm/staged_fabric.h"
 #include "worker/comm/thread_fabric.h"
 #include "worker/weights/loader.h"
 
 namespace fulger {
+
+namespace {
+
+// FULGER_TEST_DEVICE=cuda runs the same tests on a GPU, all ranks on it.
+std::string TestDevice() {
+  const char* name = std::getenv("FULGER_TEST_DEVICE");
+  return name != nullptr ? name : "cpu";
+}
+
+}  // namespace
 
 struct ThreadReplica::Rank {
   int index = 0;
@@ -57,7 +70,9 @@ ThreadReplica::~ThreadReplica() {
 
 absl::Status ThreadReplica::SetUp(Rank& rank) {
   ASSIGN_OR_RETURN(rank.device, options_.make_device ? options_.make_device()
-                                                     : MakeDevice("cpu", DeviceOptions{.threads = 1}));
+                                                     : MakeDevice(TestDevice(), DeviceOptions{.threads = 1}));
+  // Thread ranks read each other's memory.
+  if (!rank.device->host_accessible()) rank.fabric = MakeStagedFabric(std::move(rank.fabric), *rank.device);
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir_, config_));
   LoadOptions load;
   load.threads = 1;

@@ -17,6 +17,15 @@ class HostStream final : public Stream {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 };
 
+// What a fabric promises beyond the contract that all keep.
+struct FabricTraits {
+  bool sums_in_rank_order = true;
+  bool sees_waiting_messages = true;  // Link::Ready, and a message of another size is told by name
+  bool names_the_missing_rank = true;
+};
+// Defined by the test program.
+FabricTraits Traits();
+
 using RankBody = std::function<void(Fabric& fabric, Stream& stream)>;
 
 // Runs `body` once on each of `ranks` ranks (in this process or one rank per process) with a fresh fabric,

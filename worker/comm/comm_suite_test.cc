@@ -79,6 +79,7 @@ TEST_P(CommSuite, AllReduceIsTheSum) {
 
 // The bits are those of ((x0 + x1) + x2) + ..., on every rank and every fabric.
 TEST_P(CommSuite, AllReduceSumsInRankOrderToTheBit) {
+  if (!Traits().sums_in_rank_order) GTEST_SKIP() << "this fabric does not promise it";
   Run(kPatient, [](Fabric& fabric, Stream& stream) {
     ASSERT_OK_AND_ASSIGN(auto group, fabric.Group(AllRanks(fabric), "all"));
     for (const int64_t count : {1, 7, 6144, 16384, 16385, 40'003}) {
@@ -330,6 +331,7 @@ TEST_P(CommSuite, SendsNeverBlock) {
 }
 
 TEST_P(CommSuite, ReadySeesAMessageWithoutTakingIt) {
+  if (!Traits().sees_waiting_messages) GTEST_SKIP() << "this fabric does not promise it";
   Run(kPatient, [](Fabric& fabric, Stream& stream) {
     if (fabric.size() == 1) return;
     ASSERT_OK_AND_ASSIGN(auto all, fabric.Group(AllRanks(fabric), "all"));
@@ -356,6 +358,7 @@ TEST_P(CommSuite, ReadySeesAMessageWithoutTakingIt) {
 }
 
 TEST_P(CommSuite, AnotherSizeThanSentIsInternal) {
+  if (!Traits().sees_waiting_messages) GTEST_SKIP() << "this fabric does not promise it";
   Run(kBrief, [](Fabric& fabric, Stream& stream) {
     const int from = fabric.size() > 1 ? 1 : 0;
     if (fabric.rank() != from && fabric.rank() != 0) return;
@@ -371,6 +374,7 @@ TEST_P(CommSuite, AnotherSizeThanSentIsInternal) {
 }
 
 TEST_P(CommSuite, SilentSenderReachesTheDeadline) {
+  if (!Traits().names_the_missing_rank) GTEST_SKIP() << "this fabric does not promise it";
   Run(kHasty, [](Fabric& fabric, Stream& stream) {
     if (fabric.size() == 1 || fabric.rank() > 1) return;
     ASSERT_OK_AND_ASSIGN(auto link, fabric.Connect(0, 1, "stage 0 to 1"));
@@ -386,6 +390,7 @@ TEST_P(CommSuite, SilentSenderReachesTheDeadline) {
 }
 
 TEST_P(CommSuite, MissingRankIsNamed) {
+  if (!Traits().names_the_missing_rank) GTEST_SKIP() << "this fabric does not promise it";
   Run(kHasty, [](Fabric& fabric, Stream& stream) {
     if (fabric.size() == 1) return;
     const int last = fabric.size() - 1;

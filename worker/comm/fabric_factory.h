@@ -5,13 +5,14 @@
 #include <string_view>
 
 #include "worker/comm/collective.h"
+#include "worker/comm/nccl_fabric.h"
 
 namespace fulger {
 
-// "single" or "mpi" (see mpi_fabric.h for the life of the process). FAILED_PRECONDITION with the cure for
-// "mpi" in a process that no launcher started or a build without MPI, and for transports that need more than
-// a name
-// ("thread": ThreadWorld; "nccl": the CUDA build); INVALID_ARGUMENT for other words.
-absl::StatusOr<std::unique_ptr<Fabric>> MakeFabric(std::string_view transport, const FabricOptions& options);
+// "single", "mpi" (see mpi_fabric.h for the life of the process) or "nccl", which needs `nccl`.
+// FAILED_PRECONDITION with the cure for "mpi" in a process that no launcher started, for what this build
+// lacks, and for "thread", which a ThreadWorld makes; INVALID_ARGUMENT for other words.
+absl::StatusOr<std::unique_ptr<Fabric>> MakeFabric(std::string_view transport, const FabricOptions& options,
+                                                   const NcclSetup& nccl = {});
 
 }  // namespace fulger

@@ -13,6 +13,8 @@
 
 namespace fulger {
 
+FabricTraits Traits() { return {}; }
+
 // The parameter means nothing here: mpirun has decided. MPI is up for the whole program, so that each test
 // gets a fresh fabric, also after one that failed.
 void RunRanks(int, const FabricOptions& options, const RankBody& body) {

@@ -3,6 +3,8 @@
 
 namespace fulger {
 
+FabricTraits Traits() { return {}; }
+
 void RunRanks(int ranks, const FabricOptions&, const RankBody& body) {
   ASSERT_EQ(ranks, 1);
   const std::unique_ptr<Fabric> fabric = MakeSingleFabric();

@@ -10,6 +10,8 @@
 
 namespace fulger {
 
+FabricTraits Traits() { return {}; }
+
 void RunRanks(int ranks, const FabricOptions& options, const RankBody& body) {
   ThreadWorld world(ranks, options);
   std::vector<std::thread> threads;

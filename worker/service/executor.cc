@@ -1,6 +1,7 @@
 #include "worker/service/executor.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "base/log.h"
 #include "model/picture/processor_config.h"
 #include "worker/comm/fabric_factory.h"
+#include "worker/comm/staged_fabric.h"
 #include "worker/exec/rank_runner.h"
 #include "worker/service/memory_plan.h"
 #include "worker/weights/loader.h"
@@ -28,6 +30,12 @@ Layout FromSpec(const v1::LayoutSpec& spec) {
           .stage_layers = {spec.stage_layers().begin(), spec.stage_layers().end()}};
 }
 
+// The N of "cuda:N"; 0 for other devices, which do not use it.
+int GpuOf(const Device& device) {
+  const std::string name = device.name();
+  return name.starts_with("cuda:") ? std::atoi(name.c_str() + 5) : 0;
+}
+
 }  // namespace
 
 // Declared in the order of use; destroyed in reverse, so the runner goes before the fabric and the weights.
@@ -46,12 +54,13 @@ struct Executor::Rank {
 };
 
 Executor::Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
-                   WaitForFollowers wait_for_followers)
+                   WaitForFollowers wait_for_followers, Rendezvous& rendezvous)
     : assign_(assign),
       epoch_(epoch),
       options_(options),
       send_(std::move(send)),
       wait_for_followers_(std::move(wait_for_followers)),
+      rendezvous_(rendezvous),
       tasks_(kTaskQueue) {
   thread_ = std::thread([this] { Main(); });
 }
@@ -125,11 +134,20 @@ absl::Status Executor::SetUp(Rank& rank) {
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
   activity_.Set("connecting ranks");
-  ASSIGN_OR_RETURN(rank.fabric, MakeFabric(assign_.transport(), {.deadline = options_.operation_deadline}));
+  ASSIGN_OR_RETURN(rank.fabric, MakeFabric(assign_.transport(), {.deadline = options_.operation_deadline},
+                                           {.rank = assign_.rank(),
+                                            .size = rank.plan.layout.ranks(),
+                                            .gpu = GpuOf(*rank.device),
+                                            .rendezvous = &rendezvous_,
+                                            .library = options_.nccl_library}));
   if (rank.fabric->rank() != assign_.rank() || rank.fabric->size() != rank.plan.layout.ranks()) {
     return FailedPrecondition("transport {} sees rank {} of {}, the coordinator assigned rank {} of {}",
                               rank.fabric->name(), rank.fabric->rank(), rank.fabric->size(), assign_.rank(),
                               rank.plan.layout.ranks());
+  }
+  if (assign_.transport() != "nccl" && !rank.device->host_accessible()) {
+    rank.fabric = MakeStagedFabric(std::move(rank.fabric), *rank.device);
+    if (rank.fabric->size() > 1) LogInfo("{}: transport {}", rank.device->name(), rank.fabric->name());
   }
   {
     std::lock_guard lock(fabric_mu_);

@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "fulger/v1/control.pb.h"
 #include "worker/comm/collective.h"
+#include "worker/comm/rendezvous.h"
 #include "worker/layers/context.h"
 #include "worker/vision/feature_store.h"
 
@@ -25,6 +26,7 @@ struct ExecutorOptions {
   std::string device = "cpu";
   int threads = 0;
   bool portable_kernels = false;
+  std::string nccl_library;                             // empty: the machine's
   std::string model_dir_override;                       // empty: the coordinator's path
   std::chrono::milliseconds operation_deadline{60000};  // of one collective
 };
@@ -41,9 +43,10 @@ class Executor {
   using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::shared_ptr<const PictureTiles>, Evict>;
 
   // Starts the thread: sets the rank up as `assign` says, reports Progress and Ready, then runs tasks. A
-  // failure is reported as Failed and ends the thread with `failed()` true.
+  // failure is reported as Failed and ends the thread with `failed()` true. `rendezvous` outlives the
+  // executor.
   Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
-           WaitForFollowers wait_for_followers);
+           WaitForFollowers wait_for_followers, Rendezvous& rendezvous);
   // Stops after the running task and joins. If a task may be stuck in a collective, call Abort first.
   ~Executor();
 
@@ -73,6 +76,7 @@ class Executor {
   const ExecutorOptions options_;
   const Send send_;
   const WaitForFollowers wait_for_followers_;
+  Rendezvous& rendezvous_;
   Activity activity_;
   std::atomic<uint64_t> last_step_{0};
   std::atomic<bool> failed_{false};

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -9,11 +10,16 @@
 
 #include "base/bounded_queue.h"
 #include "fulger/v1/control.grpc.pb.h"
+#include "worker/comm/rendezvous.h"
 
 namespace fulger {
 namespace {
 
 constexpr size_t kForwardQueue = 4096;
+constexpr int kOwn = 0;  // this worker's part of its board, which has no other
+// Of one call: nobody who forgot a deadline keeps a thread here.
+constexpr auto kShortestFetch = std::chrono::milliseconds(0);
+constexpr auto kLongestFetch = std::chrono::milliseconds(10000);
 
 class Server final : public PeerServer, public v1::Peer::Service {
  public:
@@ -47,13 +53,30 @@ class Server final : public PeerServer, public v1::Peer::Service {
     for (const auto& queue : followers_) queue->TryPush(shared);
   }
 
+  absl::Status Publish(const std::string& key, const std::string& value) override {
+    return published_.Publish(kOwn, key, value);
+  }
+
   void Stop() override {
+    published_.Abort(Unavailable("stopping"));
     {
       std::lock_guard lock(mu_);
       stopped_ = true;
       for (const auto& queue : followers_) queue->Close();
     }
     if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  }
+
+  grpc::Status Fetch(grpc::ServerContext* context, const v1::FetchRequest* request,
+                     v1::FetchReply* reply) override {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(context->deadline() -
+                                                                            std::chrono::system_clock::now());
+    auto value = published_.Fetch(kOwn, request->key(), std::clamp(left, kShortestFetch, kLongestFetch));
+    if (!value.ok()) {
+      return {static_cast<grpc::StatusCode>(value.status().code()), Message(value.status())};
+    }
+    reply->set_value(*std::move(value));
+    return grpc::Status::OK;
   }
 
   grpc::Status Follow(grpc::ServerContext*, const v1::FollowRequest*,
@@ -75,6 +98,7 @@ class Server final : public PeerServer, public v1::Peer::Service {
   using Queue = BoundedQueue<std::shared_ptr<const v1::PeerMessage>>;
 
   std::string address_;
+  RendezvousBoard published_;
   std::unique_ptr<grpc::Server> server_;
   std::mutex mu_;
   std::condition_variable joined_;
@@ -88,6 +112,21 @@ absl::StatusOr<std::unique_ptr<PeerServer>> PeerServer::Start(const std::string&
   auto server = std::make_unique<Server>();
   RETURN_IF_ERROR(server->Listen(host));
   return server;
+}
+
+absl::StatusOr<std::string> FetchFromPeer(const std::string& address, const std::string& key,
+                                          std::chrono::milliseconds deadline) {
+  const auto stub = v1::Peer::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + deadline);
+  context.set_wait_for_ready(true);
+  v1::FetchRequest request;
+  request.set_key(key);
+  v1::FetchReply reply;
+  const grpc::Status status = stub->Fetch(&context, request, &reply);
+  if (status.ok()) return reply.value();
+  return MakeStatus(static_cast<absl::StatusCode>(status.error_code()), "rendezvous: \"{}\" from {}: {}", key,
+                    address, status.error_message());
 }
 
 absl::Status FollowPeer(const std::string& address, int rank, std::chrono::milliseconds connect_deadline,

@@ -23,6 +23,8 @@ class PeerServer {
   virtual absl::Status WaitForFollowers(int count, std::chrono::milliseconds deadline) = 0;
   // Queues for every follower; never blocks.
   virtual void Forward(const v1::PeerMessage& message) = 0;
+  // Makes `value` available to FetchFromPeer; ALREADY_EXISTS for a key that is taken.
+  virtual absl::Status Publish(const std::string& key, const std::string& value) = 0;
   virtual void Stop() = 0;
 };
 
@@ -30,5 +32,10 @@ class PeerServer {
 // ended. Blocks for as long as the peer lives.
 absl::Status FollowPeer(const std::string& address, int rank, std::chrono::milliseconds connect_deadline,
                         const std::function<void(const v1::PeerMessage&)>& on_message);
+
+// What the worker at `address` published, waiting until it is there. DEADLINE_EXCEEDED, also while the worker
+// cannot be reached.
+absl::StatusOr<std::string> FetchFromPeer(const std::string& address, const std::string& key,
+                                          std::chrono::milliseconds deadline);
 
 }  // namespace fulger

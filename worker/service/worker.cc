@@ -13,6 +13,7 @@
 #include "worker/comm/launcher.h"
 #include "worker/service/control_client.h"
 #include "worker/service/memory_plan.h"
+#include "worker/service/peer_rendezvous.h"
 #include "worker/service/peer_server.h"
 #include "worker/service/picture_assembler.h"
 
@@ -60,7 +61,8 @@ class Worker {
     hello->set_host(HostName());
     hello->set_pid(::getpid());
     hello->set_device(options_.executor.device);
-    hello->set_transport(launcher.size > 1 ? "mpi" : "single");
+    const bool gpu = options_.executor.device.starts_with("cuda");
+    hello->set_transport(launcher.size <= 1 ? "single" : gpu ? "nccl" : "mpi");
     hello->set_peer_address(peers_->address());
     hello->set_memory_bytes(AvailableMemory());
     if (!control_->Send(message)) return Unavailable("rendezvous: the coordinator hung up");
@@ -91,9 +93,11 @@ class Worker {
     const v1::Assign& assign = message.assign();
     InitLogging(fmt::format("rank {}", assign.rank()));
     rank_ = assign.rank();
+    rendezvous_.emplace(
+        *peers_, std::vector<std::string>(assign.peer_addresses().begin(), assign.peer_addresses().end()));
     executor_.emplace(
         assign, message.epoch(), options_.executor, [this](const v1::WorkerMessage& m) { control_->Send(m); },
-        [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); });
+        [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); }, *rendezvous_);
     const v1::LayoutSpec& layout = assign.layout();
     const int stage = rank_ / layout.tp();
     const int leader = stage * layout.tp();
@@ -206,6 +210,7 @@ class Worker {
   std::unique_ptr<PeerServer> peers_;
   std::unique_ptr<ControlClient> control_;
   PictureAssembler assembler_;
+  std::optional<PeerRendezvous> rendezvous_;
   std::optional<Executor> executor_;
   std::atomic<bool> stopping_{false};
 };
