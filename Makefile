@@ -1,7 +1,7 @@
 # The commands people type. Everything else is CMake (CMakePresets.json).
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
-.PHONY: all deps build test check demo serve format lint clean
+.PHONY: all deps build test check bundle test-gpu demo serve format lint clean
 
 all: build
 
@@ -16,6 +16,15 @@ test: deps
 
 check: test
 	@deploy/ci/check.sh
+
+bundle: deps
+	@deploy/bundle/make_bundle.sh
+
+# PART=ops|goldens|nccl|bench|cpu
+PART ?= ops
+test-gpu:
+	@[ -x build-bundle/fulger-bundle/test_gpu.py ] || $(MAKE) bundle
+	@build-bundle/fulger-bundle/test_gpu.py $(PART) --out $${OUT:-gpu-results}
 
 demo:
 	@deploy/demo/demo.sh
