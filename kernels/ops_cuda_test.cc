@@ -1,7 +1,5 @@
 // The op suite on a GPU: with cuBLASLt and with our own products alone. Where no GPU answers the whole
 // program says why and is skipped; FULGER_REQUIRE_GPU=1 makes that a failure (make test-gpu sets it).
-#include "tests/support/gpu.h"
-
 #include "kernels/suite/op_suite.h"
 
 namespace fulger {
@@ -20,9 +18,3 @@ INSTANTIATE_TEST_SUITE_P(Cuda, OpSuite,
 
 }  // namespace
 }  // namespace fulger
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  if (const auto code = fulger::ExitCodeWithoutGpu()) return *code;
-  return RUN_ALL_TESTS();
-}

@@ -21,38 +21,32 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_S = 460  # of a part
 
-# part -> (program, arguments, more environment)
+# part -> steps: (name, arguments of fulger-gpu-tests, more environment)
 ON_GPU = {"FULGER_TEST_DEVICE": "cuda", "FULGER_REQUIRE_GPU": "1"}
 PARTS = {
-    "ops": [("tests/kernel_ops_cuda_test", [], ON_GPU)],
-    "goldens": [("tests/model_golden_test", [], ON_GPU),
-                ("tests/bfloat16_test", [], ON_GPU),
-                ("tests/sequence_life_test", [], ON_GPU),
-                ("tests/layout_sweep_test", ["--gtest_filter=-*tp8*:*tp16*:*tp32*"], ON_GPU)],
-    "nccl": [("tests/nccl_fabric_test", [], ON_GPU)],
-    "bench": [("bin/fulger-gpu-bench", [], {})],
-    "cpu": [("tests/kernel_ops_test", [], {}),
-            ("tests/single_fabric_test", [], {}),
-            ("tests/thread_fabric_test", ["--gtest_filter=*/0:*/1:*/2"], {}),
-            ("tests/model_golden_test", ["--gtest_filter=*g0*"], {})],
+    "ops": [("ops", ["--gtest_filter=Cuda/OpSuite.*"], ON_GPU)],
+    "goldens": [("float32", ["--gtest_filter=Cases/ModelGolden.*"], ON_GPU),
+                ("bfloat16", ["--gtest_filter=Models/Bfloat16.*"], ON_GPU),
+                ("sequences", ["--gtest_filter=*SequenceLife*"], ON_GPU),
+                ("layouts", ["--gtest_filter=*LayoutSweep*:-*tp8*:*tp16*:*tp32*"], ON_GPU)],
+    "nccl": [("nccl", ["--gtest_filter=Nccl/CommSuite.*:NcclFabricTest.*"], ON_GPU)],
+    "bench": [("bench", ["bench"], {})],
+    "cpu": [("ops-on-cpu", ["--gtest_filter=Cpu/OpSuite.*:MakeDevice.*"], {}),
+            ("golden-on-cpu", ["--gtest_filter=Cases/ModelGolden.*g0*"], {})],
 }
+PROGRAM = os.path.join(HERE, "bin", "fulger-gpu-tests")
 
 
-def run(program, arguments, environment, options, seconds):
-    """One program: a row of the table."""
-    path = os.path.join(HERE, program)
-    name = os.path.basename(program)
+def run(name, arguments, environment, options, seconds):
+    """One step: a row of the table."""
     row = {"program": name, "ok": False, "tests": 0, "failed": [], "skipped": 0, "seconds": 0.0}
-    if not os.path.exists(path):
-        row["why"] = "not in this bundle: it was built without CUDA"
-        return row
     report = os.path.join(options.out, name + ".json")
     if os.path.exists(report):
         os.remove(report)
-    is_test = program.startswith("tests/")
-    command = [path, *arguments, "--gtest_output=json:" + report] if is_test else [path, *arguments, "--json", report]
-    if not is_test and options.device:
-        command += ["--device", options.device]
+    is_test = arguments[0] != "bench"
+    command = [PROGRAM, *arguments, "--gtest_output=json:" + report if is_test else "--json"]
+    if not is_test:
+        command += [report] + (["--device", options.device] if options.device else [])
     if options.sanitizer:
         command = ["compute-sanitizer", "--tool", options.sanitizer, "--error-exitcode", "1", *command]
     env = dict(os.environ, FULGER_GOLDEN_DIR=os.path.join(HERE, "golden"), **environment)
@@ -72,10 +66,10 @@ def run(program, arguments, environment, options, seconds):
     if os.path.exists(report):
         with open(report, encoding="utf-8") as file:
             read(row, json.load(file), is_test)
-    row["ok"] = code == 0
+    row["ok"] = code == 0 and row["tests"] > 0  # a filter that matches nothing has tested nothing
     if code is None:
         row["why"] = f"cut off after {seconds:.0f} s"
-    elif code != 0 and not row["failed"]:
+    elif not row["ok"] and not row["failed"]:
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
         row["why"] = f"exit code {code}: " + " | ".join(lines[-3:])
@@ -107,8 +101,8 @@ def main():
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
     end = time.monotonic() + LIMIT_S
-    rows = [run(program, arguments, environment, options, end - time.monotonic())
-            for program, arguments, environment in PARTS[options.part]]
+    rows = [run(name, arguments, environment, options, end - time.monotonic())
+            for name, arguments, environment in PARTS[options.part]]
     with open(os.path.join(HERE, "COMMIT"), encoding="utf-8") as file:
         commit = file.read().strip()
     gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
@@ -118,7 +112,7 @@ def main():
         json.dump(result, file, indent=1)
 
     print(f"part {options.part}, commit {commit[:12]}, GPU: {gpu}")
-    print(f"{'program':28} {'result':8} {'tests':>6} {'failed':>7} {'skipped':>8} {'seconds':>8}")
+    print(f"{'step':28} {'result':8} {'tests':>6} {'failed':>7} {'skipped':>8} {'seconds':>8}")
     for row in rows:
         print(f"{row['program']:28} {'ok' if row['ok'] else 'FAILED':8} {row['tests']:6} {len(row['failed']):7} "
               f"{row['skipped']:8} {row['seconds']:8}")

@@ -13,6 +13,13 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 
 option(FULGER_WERROR "Warnings are errors" ON)
 option(FULGER_MPI "Build the MPI transport" ON)
+option(FULGER_CARRIED "Stripped programs that look for shared libraries in ../lib (make bundle)" OFF)
+if(FULGER_CARRIED)
+  # RPATH and not RUNPATH: it also holds for what the carried libraries need.
+  set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+  set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
+  add_link_options(LINKER:--disable-new-dtags LINKER:-s)
+endif()
 set(FULGER_SANITIZE "" CACHE STRING "address,undefined | thread | empty")
 
 add_library(fulger_options INTERFACE)

@@ -4,6 +4,8 @@
 // memory than the cache holds.
 //
 //   fulger-gpu-bench [--device cuda:N] [--only SUBSTRING] [--json FILE] [--own-products]
+#include "kernels/bench/gpu_bench.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -363,7 +365,9 @@ void WriteJson(const std::string& path, const Device& device, const Bench& bench
   out << "\n]}\n";
 }
 
-int Main(int argc, char** argv) {
+}  // namespace
+
+int GpuBenchMain(int argc, char** argv) {
   std::string device_name = "cuda";
   std::string only;
   std::string json;
@@ -394,7 +398,4 @@ int Main(int argc, char** argv) {
   return 0;
 }
 
-}  // namespace
 }  // namespace fulger
-
-int main(int argc, char** argv) { return fulger::Main(argc, argv); }

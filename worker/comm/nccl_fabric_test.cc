@@ -10,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "tests/support/gpu.h"
 #include "tests/support/status_matchers.h"
 #include "worker/comm/comm_suite.h"
 #include "worker/comm/nccl_library.h"
@@ -139,9 +138,3 @@ TEST(NcclFabricTest, AMissingLibraryIsNamed) {
 
 }  // namespace
 }  // namespace fulger
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  if (const auto code = fulger::ExitCodeWithoutGpu()) return *code;
-  return RUN_ALL_TESTS();
-}
