@@ -19,6 +19,9 @@ std::string HttpDate() {
   return std::string(text, n);
 }
 
+// Answers that end with their head, whatever was asked.
+bool HasBody(int status) { return status != 204 && status != 304; }
+
 }  // namespace
 
 void Exchange::AppendHead(int status, std::string_view content_type, const HttpHeaders& headers,
@@ -29,7 +32,7 @@ void Exchange::AppendHead(int status, std::string_view content_type, const HttpH
   fmt::format_to(out, "HTTP/1.1 {} {}\r\nServer: fulger\r\nDate: {}\r\n", status, ReasonPhrase(status),
                  HttpDate());
   if (!content_type.empty()) fmt::format_to(out, "Content-Type: {}\r\n", content_type);
-  if (length && status != 204) fmt::format_to(out, "Content-Length: {}\r\n", *length);
+  if (length && HasBody(status)) fmt::format_to(out, "Content-Length: {}\r\n", *length);
   if (!length && manner_.http11) fmt::format_to(out, "Transfer-Encoding: chunked\r\n");
   fmt::format_to(out, "Connection: {}\r\n", manner_.keep_alive ? "keep-alive" : "close");
   for (const auto& [name, value] : headers) {
@@ -50,7 +53,7 @@ void Exchange::Send(HttpResponse response) {
   std::lock_guard lock(mu_);
   if (status_ != 0 || owner_ == nullptr) return;
   AppendHead(response.status, response.content_type, response.headers, response.body.size());
-  if (!manner_.head && response.status != 204) pending_ += response.body;
+  if (!manner_.head && HasBody(response.status)) pending_ += response.body;
   ended_ = true;
   done.swap(on_gone_);
   PostFlush();

@@ -83,7 +83,7 @@ class TestClient {
     r.head = ReadUntil("\r\n\r\n");
     if (r.head.size() < 12) return r;
     r.status = std::atoi(r.head.c_str() + 9);
-    if (head_only || r.status == 204 || r.status == 100) {
+    if (head_only || r.status == 204 || r.status == 304 || r.status == 100) {
       r.complete = true;
     } else if (const std::string length = r.Header("Content-Length"); !length.empty()) {
       const size_t n = std::strtoul(length.c_str(), nullptr, 10);

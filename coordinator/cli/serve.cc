@@ -24,6 +24,8 @@
 #include "coordinator/cli/server_info.h"
 #include "coordinator/frontend/frontend.h"
 #include "coordinator/jobs/job_store.h"
+#include "coordinator/page/page.h"
+#include "coordinator/page/picture_grid.h"
 #include "monitoring/metrics/metrics.h"
 #include "monitoring/metrics/server_metrics.h"
 
@@ -134,6 +136,15 @@ absl::StatusOr<Jobs> StartJobs(const ServeFlags& flags, const ApiKeyRing* keys, 
   return jobs;
 }
 
+absl::StatusOr<PictureGridOptions> PictureGrid(const ServeFlags& flags, const ApiKeyRing* keys,
+                                               Deployment& deployment) {
+  PictureGridOptions options{.keys = keys};
+  if (deployment.config().vision) {
+    ASSIGN_OR_RETURN(options.processor, LoadImageProcessorConfig(flags.deployment.model_dir));
+  }
+  return options;
+}
+
 absl::Status Serve(const ServeFlags& flags) {
   const sigset_t signals = EndSignals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
@@ -164,6 +175,9 @@ absl::Status Serve(const ServeFlags& flags) {
   OpenAiApi api(api_options, frontend.get(), &registry, &metrics);
   Router router;
   api.Register(&router);
+  ASSIGN_OR_RETURN(PictureGridOptions grid_options, PictureGrid(flags, &keys, *deployment));
+  RegisterPictureGrid(&router, std::move(grid_options));
+  RegisterPage(&router);
   ASSIGN_OR_RETURN(const Jobs jobs, StartJobs(flags, &keys, &api, &router));
   HttpServerOptions http_options{.address = listen.host,
                                  .port = listen.port,

@@ -20,6 +20,14 @@ Json LayoutJson(const Layout& layout) {
           {"ranks", layout.ranks()}};
 }
 
+Json LayerKindsJson(const TextConfig& text) {
+  Json kinds = Json::array();
+  for (const LayerKind kind : text.layer_kinds) {
+    kinds.push_back(kind == LayerKind::kSoftmax ? "softmax" : "lightning");
+  }
+  return kinds;
+}
+
 // Ranges are [begin, end).
 Json RankJson(const RankPlan& plan, const RankInfo& info) {
   Json json = {{"rank", info.rank},
@@ -62,7 +70,8 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                  {"type", deployment.config().model_type},
                  {"path", flags.model_dir},
                  {"fingerprint", deployment.fingerprint()},
-                 {"vision", deployment.config().vision.has_value()}}},
+                 {"vision", deployment.config().vision.has_value()},
+                 {"layers", LayerKindsJson(deployment.config().text)}}},
                {"device", flags.device},
                {"transport", deployment.transport()},
                {"dtypes", {{"weights", flags.weight_dtype}, {"activations", "f32"}, {"cache", "f32"}}},

@@ -59,7 +59,7 @@ build/bin/fulger chat --url "$url" --image build/demo.jpg --prompt "$question" \
 echo "(An untrained demo model: the words mean nothing. The way through all five ranks is real.)"
 
 if [ "${1:-}" = --stay ]; then
-  say "serving on http://localhost:$port until Ctrl-C; the log is $log"
+  say "the page is at http://localhost:$port, the API at http://localhost:$port/v1; Ctrl-C stops; the log is $log"
   trap 'kill -TERM "$server"' INT TERM
   code=0
   wait "$server" || code=$?

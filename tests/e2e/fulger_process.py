@@ -12,10 +12,10 @@ START_SECONDS = 120
 
 
 class Server:
-    """`fulger serve` on a free port. Its log is kept in `lines`."""
+    """`fulger serve` on a free port, or on `port`. Its log is kept in `lines`."""
 
-    def __init__(self, fulger, model, *flags, step_tokens=512):
-        command = [fulger, "serve", "--model", model, "--model-name", "demo", "--listen", "127.0.0.1:0",
+    def __init__(self, fulger, model, *flags, port=0, step_tokens=512):
+        command = [fulger, "serve", "--model", model, "--model-name", "demo", "--listen", f"127.0.0.1:{port}",
                    "--max-context", "8192", "--max-step-tokens", str(step_tokens), *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
         self.lines, self.port = [], 0

@@ -1,0 +1,33 @@
+# cmake -DFOLDER=... -DFILES=a;b -DOUT=x.cc -P embed.cmake: the files as a table of string literals, with their
+# types and hashes. Text only, so that the result can be read; no file may hold the delimiter below.
+function(content_type name out)
+  if(name MATCHES "\\.html$")
+    set(type "text/html")
+  elseif(name MATCHES "\\.css$")
+    set(type "text/css")
+  elseif(name MATCHES "\\.js$")
+    set(type "text/javascript")
+  elseif(name MATCHES "\\.svg$")
+    set(type "image/svg+xml")
+  else()
+    message(FATAL_ERROR "${name}: embed.cmake knows no content type for it")
+  endif()
+  set(${out} "${type}; charset=utf-8" PARENT_SCOPE)
+endfunction()
+
+file(WRITE ${OUT}.new "// Written by embed.cmake.\n#include \"coordinator/page/assets.h\"\n\nnamespace fulger {\n\
+namespace {\n\nconstexpr PageAsset kAssets[] = {\n")
+foreach(name IN LISTS FILES)
+  content_type(${name} type)
+  file(READ ${FOLDER}/${name} body)
+  file(SHA256 ${FOLDER}/${name} hash)
+  string(SUBSTRING ${hash} 0 16 hash)
+  string(FIND "${body}" ")_asset_\"" inside)
+  if(NOT inside EQUAL -1)
+    message(FATAL_ERROR "${name} holds the delimiter of the literal that it becomes")
+  endif()
+  file(APPEND ${OUT}.new "    {\"${name}\", \"${type}\", \"\\\"${hash}\\\"\", R\"_asset_(${body})_asset_\"},\n")
+endforeach()
+file(APPEND ${OUT}.new "};\n\n}  // namespace\n\n\
+std::span<const PageAsset> PageAssets() { return kAssets; }\n\n}  // namespace fulger\n")
+file(RENAME ${OUT}.new ${OUT})
