@@ -146,6 +146,13 @@ TEST(BadInput, DamagedPngChunks) {
               AllOf(Refused("PNG: truncated, chunk IDAT"), Refused("4294967292 bytes")));
 }
 
+// The second one may be shorter than a header is.
+TEST(BadInput, SecondPngHeader) {
+  std::string png = ReadGolden("files/gamma_and_profile.png");
+  png.insert(33, std::string("\0\0\0\0IHDR\0\0\0\0", 12));
+  EXPECT_THAT(DecodeStatus(png), Refused("a second IHDR"));
+}
+
 TEST(BadInput, TwoFrameHeadersThatDisagree) {
   std::string jpeg = ReadGolden("files/gray.jpg");
   const size_t frame = jpeg.find("\xff\xc0");

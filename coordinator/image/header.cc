@@ -109,6 +109,7 @@ absl::StatusOr<ImageHeader> ReadPngHeader(std::string_view bytes) {
     at += kChunkOverhead + length;
     if (type == "IEND") break;
     if (type == "IHDR") {
+      if (header.stored.height != kNoSize) return InvalidArgument("PNG: a second IHDR");
       header.stored = {.height = Side(Big32(body, 4)), .width = Side(Big32(body, 0))};
     } else if (type == "eXIf") {
       exif = body;

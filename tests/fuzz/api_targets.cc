@@ -24,7 +24,7 @@ class EchoServer {
     HttpServerOptions options;
     options.port = 0;
     options.max_body_bytes = 1 << 16;
-    options.header_timeout = options.body_timeout = std::chrono::milliseconds(50);
+    options.header_timeout = options.body_timeout = std::chrono::milliseconds(500);
     Router router;
     router.Add("POST", "/echo", [](auto request, auto responder) {
       responder->Send({.content_type = "text/plain", .body = request->body});
