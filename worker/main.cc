@@ -32,7 +32,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--operation-timeout", operation_seconds, "seconds that one exchange between ranks may take")
       ->capture_default_str();
-  app.add_flag("--portable-kernels", options.executor.portable_kernels, "never use AVX2 kernels");
+  app.add_option("--kernels", options.executor.kernels,
+                 "CPU instruction set: avx512, avx2 or portable; auto: the fastest here")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   options.join_deadline = std::chrono::seconds(join_seconds);
   options.executor.operation_deadline = std::chrono::seconds(operation_seconds);

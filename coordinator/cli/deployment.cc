@@ -63,6 +63,7 @@ ClusterOptions MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudg
   options.launch.worker_binary = flags.worker_binary.empty() ? DefaultWorkerBinary() : flags.worker_binary;
   options.launch.device = flags.device;
   options.launch.threads_per_rank = flags.threads;
+  if (flags.kernels != "auto") options.launch.extra_arguments = {"--kernels", flags.kernels};
   return options;
 }
 
@@ -113,6 +114,8 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::Range(int64_t{1}, int64_t{4096}));
   app->add_option("--threads", flags->threads, "compute threads of each rank; default: cores / ranks")
       ->check(CLI::PositiveNumber);
+  add("--kernels", flags->kernels, "CPU instruction set of workers started here; auto: the fastest")
+      ->check(CLI::IsMember({"auto", "avx512", "avx2", "portable"}));
   add("--weight-dtype", flags->weight_dtype, "keep (as stored) or f32")
       ->check(CLI::IsMember({"keep", "f32"}));
   app->add_option("--model-name", flags->model_name, "name in the API; default: the folder's");

@@ -34,6 +34,7 @@ struct DeploymentFlags {
   int64_t cache_tokens = 0;
   int64_t block_size = 16;
   int threads = 0;
+  std::string kernels = "auto";
   std::string weight_dtype = "keep";
   std::string model_name;
   std::string chat_template = "auto";

@@ -31,12 +31,12 @@ TEST(MakeLaunchCommand, SeveralCpuRanksAreOneMpirun) {
   LaunchSpec spec{.worker_binary = "/opt/fulger-worker", .control_address = "127.0.0.1:4000"};
   spec.ranks = 5;
   spec.mpi = true;
-  spec.extra_arguments = {"--portable-kernels"};
+  spec.extra_arguments = {"--kernels", "portable"};
   LaunchCommand command = MakeLaunchCommand(spec, /*as_root=*/false, /*cores=*/16);
   EXPECT_THAT(command.arguments,
               ElementsAre("mpirun", "-np", "5", "--oversubscribe", "--bind-to", "none", "--mca",
                           "mpi_yield_when_idle", "1", "/opt/fulger-worker", "--coordinator", "127.0.0.1:4000",
-                          "--device", "cpu", "--threads", "3", "--portable-kernels"));
+                          "--device", "cpu", "--threads", "3", "--kernels", "portable"));
   EXPECT_THAT(command.environment, IsEmpty());
 
   command = MakeLaunchCommand(spec, /*as_root=*/true, /*cores=*/2);

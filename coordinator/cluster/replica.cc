@@ -244,6 +244,8 @@ void Replica::OnReady(int rank, const v1::Ready& ready) {
       problem =
           FailedPrecondition("{} made plan {}, the coordinator's is {}: its config.json or program differs",
                              DescribeRank(rank), ready.plan_hash().substr(0, 12), plan_.hash.substr(0, 12));
+    } else if (const absl::Status other = CheckArithmeticLocked(rank, ready); !other.ok()) {
+      problem = other;
     } else {
       it->second.ready = true;
       it->second.details = ready;
@@ -255,6 +257,19 @@ void Replica::OnReady(int rank, const v1::Ready& ready) {
     }
   }
   if (!problem.ok()) Fail(problem);
+}
+
+// Ranks of a stage route alike only when their kernels round alike.
+absl::Status Replica::CheckArithmeticLocked(int rank, const v1::Ready& ready) const {
+  for (const auto& [other, member] : members_) {
+    if (!member.ready || member.details.arithmetic() == ready.arithmetic()) continue;
+    return FailedPrecondition(
+        "{} computes with {} arithmetic ({}), {} with {}: the ranks of a replica must agree; start every "
+        "worker with the same --kernels",
+        DescribeRank(rank), ready.arithmetic(), ready.description(), DescribeRank(other),
+        member.details.arithmetic());
+  }
+  return absl::OkStatus();
 }
 
 void Replica::StartServingLocked() {

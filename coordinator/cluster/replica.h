@@ -109,6 +109,7 @@ class Replica final : public Backend, public JoinHandler {
   void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
   void OnReady(int rank, const v1::Ready& ready);
   void AssignAllLocked();
+  absl::Status CheckArithmeticLocked(int rank, const v1::Ready& ready) const;
   void StartServingLocked();
   std::shared_ptr<v1::CoordinatorMessage> NewMessageLocked() const;
   void SendToStagesLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);

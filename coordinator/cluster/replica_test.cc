@@ -70,6 +70,7 @@ class ReplicaTest : public testing::Test {
     message.mutable_ready()->set_plan_hash(plan_.hash);
     message.mutable_ready()->set_blocks(blocks);
     message.mutable_ready()->set_slots(slots);
+    message.mutable_ready()->set_arithmetic("cpu fma");
     (*message.mutable_ready()->mutable_bytes())["kv"] = 10 + rank;
     Send(rank, message);
   }
@@ -170,6 +171,21 @@ TEST_F(ReplicaTest, RefusesAnotherPlan) {
   EXPECT_EQ(failures_, events_.downs);
   EXPECT_EQ(workers_[0]->ShutdownReason(), events_.downs[0]) << "the others end too, and know why";
   EXPECT_TRUE(workers_[0]->finished);
+}
+
+TEST_F(ReplicaTest, RefusesRanksThatRoundDifferently) {
+  JoinAll();
+  Ready(0);
+  v1::WorkerMessage message = From(2);
+  message.mutable_ready()->set_plan_hash(plan_.hash);
+  message.mutable_ready()->set_arithmetic("cpu portable");
+  message.mutable_ready()->set_description("an old processor");
+  Send(2, message);
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0],
+              AllOf(HasSubstr("rank 2 (host h2, pid 1002) computes with cpu portable arithmetic (an old "
+                              "processor), rank 0 (host h0, pid 1000) with cpu fma"),
+                    HasSubstr("--kernels")));
 }
 
 TEST_F(ReplicaTest, AFailureOfOneRankIsTold) {

@@ -1,20 +1,21 @@
-// fulger-kernel-bench: what the CPU kernels reach of this machine. Every decode figure stands beside the read
-// bandwidth measured in the same run with the same threads; operands are larger than any cache.
+// fulger-kernel-bench: what the CPU kernels reach of this machine. Every figure stands beside the read
+// bandwidth and the multiply-adds measured in the same run with the same threads; weights are larger than any
+// cache.
 //
-//   fulger-kernel-bench [--threads N] [--portable] [--seconds S] [--only SUBSTRING] [--cpu-time]
+//   fulger-kernel-bench [--threads N] [--kernels avx512|avx2|portable] [--seconds S] [--only SUBSTRING]
+//   [--cpu-time]
 //
 // --cpu-time runs one thread and counts its processor time instead of wall time: for a machine that others
 // use.
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "kernels/bench/machine_limits.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/device/device.h"
 #include "kernels/ops/ops.h"
@@ -54,23 +55,6 @@ Timing Measure(const Options& options, const std::function<void()>& run) {
   }
   std::sort(times.begin(), times.end());
   return {times[times.size() / 2], times.front()};
-}
-
-// Sums n 64-bit words, four streams at once: more than one keeps the memory of one core busy.
-uint64_t SumWords(const uint64_t* p, int64_t n) {
-  typedef uint64_t Four __attribute__((vector_size(32)));
-  const int64_t quarter = n / 4;
-  Four sum[4] = {};
-  for (int64_t i = 0; i + 4 <= quarter; i += 4) {
-#pragma GCC unroll 4
-    for (int s = 0; s < 4; ++s) {
-      Four x;
-      std::memcpy(&x, p + s * quarter + i, sizeof(x));
-      sum[s] += x;
-    }
-  }
-  sum[0] += sum[1] + sum[2] + sum[3];
-  return sum[0][0] + sum[0][1] + sum[0][2] + sum[0][3];
 }
 
 class Bench {
@@ -116,20 +100,13 @@ class Bench {
 
   void MeasureBandwidth() {
     ComputePool pool(options_.device.threads > 0 ? options_.device.threads : AvailableThreads());
-    const TensorView cold = Tensor(DType::kF32, {kColdBytes / 4});
-    const auto* words = static_cast<const uint64_t*>(cold.raw());
-    std::atomic<uint64_t> sum{0};
-    const Timing t = Measure(options_, [&] {
-      pool.ParallelFor(kColdBytes / 8, 1 << 16, [&](int64_t begin, int64_t end, int) {
-        sum.fetch_add(SumWords(words + begin, end - begin), std::memory_order_relaxed);
-      });
-    });
-    bandwidth_ = static_cast<double>(kColdBytes) / t.median;
-    std::printf("read bandwidth, %d threads: %.1f GB/s (best %.1f; checksum %llx)\n", pool.threads(),
-                1e-9 * bandwidth_, 1e-9 * static_cast<double>(kColdBytes) / t.best,
-                static_cast<unsigned long long>(sum.load()));
-    std::printf("%-36s %10s %9s %9s %9s %9s\n", "case", "median us", "best us", "GB/s", "of read", "GFLOP/s");
-    buffers_.clear();
+    LimitsProbe probe;
+    limits_ = probe.Measure(pool);
+    std::printf("%d threads: read bandwidth %.1f GB/s, %s multiply-adds %.1f GFLOP/s\n", pool.threads(),
+                1e-9 * limits_.read_bytes_per_second, probe.instruction_set(),
+                1e-9 * limits_.flops_per_second);
+    std::printf("%-36s %10s %9s %9s %9s %9s %9s\n", "case", "median us", "best us", "GB/s", "of read",
+                "GFLOP/s", "of peak");
   }
 
   void Report(const std::string& name, double bytes, double flops, const std::function<absl::Status()>& run) {
@@ -140,8 +117,10 @@ class Bench {
           std::exit(1);
         }
       });
-      std::printf("%-36s %10.1f %9.1f %9.1f %8.0f%% %9.1f\n", name.c_str(), 1e6 * t.median, 1e6 * t.best,
-                  1e-9 * bytes / t.median, 100 * bytes / t.median / bandwidth_, 1e-9 * flops / t.median);
+      std::printf("%-36s %10.1f %9.1f %9.1f %8.0f%% %9.1f %8.0f%%\n", name.c_str(), 1e6 * t.median,
+                  1e6 * t.best, 1e-9 * bytes / t.median,
+                  100 * bytes / t.median / limits_.read_bytes_per_second, 1e-9 * flops / t.median,
+                  100 * flops / t.median / limits_.flops_per_second);
       std::fflush(stdout);
     }
     buffers_.clear();
@@ -274,7 +253,7 @@ class Bench {
 
   Device& device_;
   const Options options_;
-  double bandwidth_ = 1;
+  MachineLimits limits_;
   std::vector<Buffer> buffers_;
 };
 
@@ -283,8 +262,8 @@ int Main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
-    if (flag == "--portable") {
-      options.device.portable = true;
+    if (flag == "--kernels" && value != nullptr) {
+      options.device.kernels = argv[++i];
     } else if (flag == "--cpu-time") {
       options.cpu_time = true;
       options.device.threads = 1;
@@ -295,10 +274,10 @@ int Main(int argc, char** argv) {
     } else if (flag == "--only" && value != nullptr) {
       options.only = argv[++i];
     } else {
-      std::fprintf(
-          stderr,
-          "usage: %s [--threads N] [--portable] [--seconds S per case] [--only SUBSTRING] [--cpu-time]\n",
-          argv[0]);
+      std::fprintf(stderr,
+                   "usage: %s [--threads N] [--kernels avx512|avx2|portable] [--seconds S per case] [--only "
+                   "SUBSTRING] [--cpu-time]\n",
+                   argv[0]);
       return flag == "--help" ? 0 : 2;
     }
   }

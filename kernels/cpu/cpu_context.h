@@ -47,6 +47,7 @@ struct CpuContext {
 
 // Columns [j0, j0 + n) of a block's weight.
 cpu::LinearBlock Columns(const cpu::LinearBlock& b, int64_t j0, int64_t n);
+cpu::WeightType WeightTypeOf(const TensorView& w);
 // x w^T with 2-D views; no bias.
 cpu::LinearBlock MakeLinearBlock(const TensorView& x, const TensorView& w);
 

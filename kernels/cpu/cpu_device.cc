@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -12,9 +13,10 @@ namespace fulger {
 namespace {
 
 constexpr size_t kAlignment = 64;
+// From this size on an allocation is worth huge pages: a matrix is read in strides.
 constexpr size_t kHugePage = size_t{2} << 20;
-// From here on an allocation is worth huge pages, and worth asking first whether it fits: the kernel
-// overcommits and would end the process later instead of refusing now.
+// From here on it is worth asking first whether it fits: the kernel overcommits and would end the process
+// later instead of refusing now.
 constexpr size_t kLarge = size_t{16} << 20;
 
 // The value after `key` in a "key : value" file such as /proc/cpuinfo; empty when absent.
@@ -32,6 +34,31 @@ std::string ProcValue(const char* file, std::string_view key) {
 
 size_t ProcBytes(std::string_view key) {  // of /proc/meminfo, which counts in kB; 0 when unknown
   return std::strtoull(ProcValue("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
+}
+
+absl::StatusOr<const cpu::Kernels*> ChooseKernels(const std::string& name) {
+  struct Table {
+    std::string_view name;
+    const cpu::Kernels* kernels;
+  };
+  // The fastest first.
+  const std::array<Table, 3> tables = {Table{"avx512", cpu::Avx512Kernels()},
+                                       Table{"avx2", cpu::Avx2Kernels()},
+                                       Table{"portable", &cpu::PortableKernels()}};
+  std::string usable;
+  for (const Table& table : tables) {
+    if (table.kernels == nullptr) continue;
+    if (name == "auto" || name == table.name) return table.kernels;
+    usable += usable.empty() ? "" : ", ";
+    usable += table.name;
+  }
+  for (const Table& table : tables) {
+    if (name == table.name) {
+      return FailedPrecondition("cpu: {} kernels: this processor or this build lacks them; it has {}", name,
+                                usable);
+    }
+  }
+  return InvalidArgument("cpu: kernels \"{}\": expected auto, avx512, avx2 or portable", name);
 }
 
 class CpuStream final : public Stream {
@@ -52,6 +79,7 @@ class CpuDevice final : public Device {
                        pool_.threads() == 1 ? "" : "s", kernels_.name,
                        static_cast<double>(ProcBytes("MemTotal")) / (1 << 30));
   }
+  std::string Arithmetic() const override { return fmt::format("cpu {}", kernels_.arithmetic); }
   Stream& stream() override { return stream_; }
   Ops& ops() override { return ops_; }
 
@@ -60,12 +88,12 @@ class CpuDevice final : public Device {
     void* p = nullptr;
     const bool too_large = free_bytes != 0 && bytes > free_bytes;
     if (too_large ||
-        posix_memalign(&p, bytes >= kLarge ? kHugePage : kAlignment, bytes == 0 ? 1 : bytes) != 0) {
+        posix_memalign(&p, bytes >= kHugePage ? kHugePage : kAlignment, bytes == 0 ? 1 : bytes) != 0) {
       return ResourceExhausted("cpu: {} bytes asked for, {} bytes of memory available", bytes,
                                ProcBytes("MemAvailable"));
     }
     // Advice only: without huge pages everything still works, with more TLB misses.
-    if (bytes >= kLarge) (void)madvise(p, bytes, MADV_HUGEPAGE);
+    if (bytes >= kHugePage) (void)madvise(p, bytes, MADV_HUGEPAGE);
     return Buffer(p, bytes, &std::free);
   }
   absl::Status CopyToDevice(Stream& stream, const void* host, void* device, size_t bytes) override {
@@ -93,10 +121,10 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeCpuDevice(const DeviceOptions& options) {
-  const cpu::Kernels* fast = options.portable ? nullptr : cpu::Avx2Kernels();
-  return std::make_unique<CpuDevice>(options.threads > 0 ? options.threads : AvailableThreads(),
-                                     fast != nullptr ? *fast : cpu::PortableKernels());
+absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const DeviceOptions& options) {
+  ASSIGN_OR_RETURN(const cpu::Kernels* const kernels, ChooseKernels(options.kernels));
+  return std::unique_ptr<Device>(
+      new CpuDevice(options.threads > 0 ? options.threads : AvailableThreads(), *kernels));
 }
 
 }  // namespace fulger

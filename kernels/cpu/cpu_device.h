@@ -7,6 +7,6 @@
 
 namespace fulger {
 
-std::unique_ptr<Device> MakeCpuDevice(const DeviceOptions& options);
+absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const DeviceOptions& options);
 
 }  // namespace fulger

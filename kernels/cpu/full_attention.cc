@@ -5,7 +5,7 @@ namespace fulger {
 
 absl::Status CpuOps::FullAttention(Stream&, const FullAttentionArgs& args) {
   RETURN_IF_ERROR(CheckArgs(args));
-  constexpr int64_t kRows = cpu::kLinearTileT;
+  constexpr int64_t kRows = 48;
   const int64_t s = args.q.dim(1);
   const int64_t heads = args.q.dim(2);
   const int64_t d = args.q.dim(3);

@@ -10,8 +10,10 @@
 
 namespace fulger::cpu::FULGER_CPU_ISA {
 
-constexpr Kernels MakeTable(const char* name) {
+constexpr Kernels MakeTable(const char* name, const char* arithmetic) {
   return {.name = name,
+          .arithmetic = arithmetic,
+          .linear_direct = kLinearDirect,
           .linear = &Linear,
           .product = &Product,
           .lightning = &Lightning,
@@ -25,6 +27,7 @@ constexpr Kernels MakeTable(const char* name) {
           .silu_mul = &SiluMul,
           .gelu = &GeluRow,
           .softmax = &SoftmaxRow,
+          .fused_multiply_adds = &FusedMultiplyAdds,
           .widen = &Widen};
 }
 

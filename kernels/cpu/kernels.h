@@ -2,23 +2,28 @@
 // op files check arguments, cut the work and call through the table; they are compiled for the baseline
 // processor.
 //
-// Element type of a weight: `bf16` true means uint16_t bits, false float.
+// Elements of a weight as they lie in memory: float, uint16_t bits of a bfloat16, or int8_t with a scale per
+// row.
 #pragma once
 
 #include <cstdint>
 
 namespace fulger::cpu {
 
-// out[i, j] = x[i] . w[j] + bias[j].  One order of summation over k for every t, n and code path: lane l of
-// eight sums k = l, l + 8, ... in order, then the lanes are added as a fixed tree. So a row's bits depend on
-// neither t nor how the work was cut.
+enum class WeightType : uint8_t { kF32, kBF16, kI8 };
+
+// out[i, j] = (x[i] . w[j]) * w_scale[j] + bias[j].  One order of summation over k for every t, n and code
+// path: k is cut into runs of kLinearRun; within a run lane l of L (eight, or sixteen with AVX-512) sums k =
+// l, l + L, ... in order, then the lanes are added as a fixed tree; the runs' sums are added in order. So a
+// row's bits depend on neither t nor how the work was cut.
 struct LinearBlock {
   const float* x = nullptr;
   int64_t ldx = 0;
   const void* w = nullptr;
   int64_t ldw = 0;
-  const void* bias = nullptr;  // null: none
-  bool w_bf16 = false;
+  const float* w_scale = nullptr;  // null: 1
+  const void* bias = nullptr;      // null: none
+  WeightType w_type = WeightType::kF32;
   bool bias_bf16 = false;
   float* out = nullptr;
   int64_t ldo = 0;
@@ -27,13 +32,11 @@ struct LinearBlock {
   int64_t k = 0;
   float* work = nullptr;  // kLinearWork floats
 };
-inline constexpr int64_t kLinearTileT = 48;
-inline constexpr int64_t kLinearTileN = 64;
-inline constexpr int64_t kLinearTileK = 512;
-inline constexpr int64_t kLinearPackW = 8 * kLinearTileK;
-inline constexpr int64_t kLinearDirectT = 16;  // up to here converting w on the way beats packing it
-inline constexpr int64_t kLinearWork =
-    kLinearPackW + kLinearTileT * kLinearTileK + kLinearTileT * kLinearTileN * 8;
+inline constexpr int64_t kLinearRun = 512;
+inline constexpr int64_t kLinearTileT = 192;  // rows of x in the second cache: 384 KiB
+inline constexpr int64_t kLinearPanel = 8;    // rows of w in the first: 16 KiB
+inline constexpr int64_t kLinearTileN = 128;  // columns worth packing x for
+inline constexpr int64_t kLinearWork = (kLinearPanel + kLinearTileT) * kLinearRun;
 
 // c[i, j] = c_scale * c[i, j] + sum_p a[i * a_row + p * a_col] * b[p, j], p in order. c_scale 0 overwrites
 // without reading. b is float or bf16, its rows contiguous.
@@ -70,6 +73,10 @@ inline constexpr int64_t LightningWork(int64_t m, int64_t d) { return (4 * d + k
 
 struct Kernels {
   const char* name;
+  // Tables of one arithmetic give the same bits: "fma" or "portable", which rounds products.
+  const char* arithmetic;
+  // Up to this many rows of x the weight streams from memory; more are worth packing.
+  int64_t linear_direct;
 
   void (*linear)(const LinearBlock& b);
   void (*product)(const ProductBlock& b);
@@ -92,12 +99,16 @@ struct Kernels {
   void (*gelu)(float* x, int64_t n);
   // s[i] = exp(s[i] - max) for i < valid and 0 for valid <= i < n; returns the sum, writes the maximum.
   float (*softmax)(float* s, int64_t valid, int64_t n, float* max);
+  // Multiplies and adds on full registers and nothing else; returns how many floating-point operations that
+  // were. What the processor can do at most, for measurements.
+  double (*fused_multiply_adds)(int64_t rounds);
   // out = row as float
   void (*widen)(const void* row, bool bf16, float* out, int64_t n);
 };
 
 const Kernels& PortableKernels();
-// The AVX2 table where it was compiled and the processor has AVX2, FMA and BMI2; otherwise null.
-const Kernels* Avx2Kernels();
+// Tables that were compiled and that this processor can run; otherwise null.
+const Kernels* Avx2Kernels();    // AVX2, FMA, BMI2
+const Kernels* Avx512Kernels();  // AVX-512 F, BW, DQ, VL
 
 }  // namespace fulger::cpu

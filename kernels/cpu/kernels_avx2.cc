@@ -6,7 +6,7 @@
 namespace fulger::cpu {
 
 const Kernels* Avx2Kernels() {
-  static constexpr Kernels kTable = avx2::MakeTable("AVX2+FMA");
+  static constexpr Kernels kTable = avx2::MakeTable("AVX2+FMA", "fma");
   const bool supported =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   return supported ? &kTable : nullptr;

@@ -6,10 +6,13 @@
 #include <malloc.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <map>
 #include <random>
 #include <vector>
 
+#include "base/bfloat16.h"
 #include "kernels/device/device.h"
 #include "kernels/ops/ops.h"
 #include "tests/support/status_matchers.h"
@@ -22,7 +25,159 @@ constexpr double kUlp = 1.0 / (1 << 23);
 std::vector<const cpu::Kernels*> Tables() {
   std::vector<const cpu::Kernels*> tables = {&cpu::PortableKernels()};
   if (cpu::Avx2Kernels() != nullptr) tables.push_back(cpu::Avx2Kernels());
+  if (cpu::Avx512Kernels() != nullptr) tables.push_back(cpu::Avx512Kernels());
   return tables;
+}
+
+class Random {
+ public:
+  std::vector<float> Floats(int64_t n) {
+    std::vector<float> x(static_cast<size_t>(n));
+    for (float& v : x) v = normal_(rng_);
+    return x;
+  }
+  // bfloat16 or int8 weights: as many bytes.
+  std::vector<char> Weights(cpu::WeightType type, int64_t n) {
+    const std::vector<float> x = Floats(n);
+    if (type == cpu::WeightType::kF32) return Bytes(x);
+    std::vector<uint16_t> bf16;
+    std::vector<int8_t> i8;
+    for (const float v : x) {
+      bf16.push_back(FloatToBF16(v));
+      i8.push_back(static_cast<int8_t>(std::lrint(40 * std::tanh(v))));
+    }
+    return type == cpu::WeightType::kBF16 ? Bytes(bf16) : Bytes(i8);
+  }
+
+ private:
+  template <typename T>
+  static std::vector<char> Bytes(const std::vector<T>& x) {
+    const auto* p = reinterpret_cast<const char*>(x.data());
+    return {p, p + x.size() * sizeof(T)};
+  }
+  std::mt19937_64 rng_{7};
+  std::normal_distribution<float> normal_;
+};
+
+// LinearBlock's promise: a row alone, in any batch and over any cut of the columns has the same bits, and so
+// has every table of the same arithmetic.
+TEST(Kernels, LinearBitsDependOnNothingButTheRow) {
+  Random random;
+  std::vector<float> work(cpu::kLinearWork);
+  constexpr int64_t kRows = 200;
+  for (const cpu::WeightType type : {cpu::WeightType::kF32, cpu::WeightType::kBF16, cpu::WeightType::kI8}) {
+    for (const int64_t k : {5, 16, 100, 512, 700, 1536}) {
+      for (const int64_t n : {1, 7, 8, 19, 64}) {
+        const std::vector<float> x = random.Floats(kRows * k);
+        const std::vector<char> w = random.Weights(type, n * k);
+        const std::vector<float> scale = random.Floats(n);
+        const std::vector<float> bias = random.Floats(n);
+        std::map<std::string, std::vector<float>> alone;  // by arithmetic
+        for (const cpu::Kernels* kernels : Tables()) {
+          cpu::LinearBlock b{.x = x.data(),
+                             .ldx = k,
+                             .w = w.data(),
+                             .ldw = k,
+                             .w_scale = type == cpu::WeightType::kI8 ? scale.data() : nullptr,
+                             .bias = n % 2 == 0 ? nullptr : bias.data(),
+                             .w_type = type,
+                             .ldo = n,
+                             .n = n,
+                             .k = k,
+                             .work = work.data()};
+          std::vector<float>& expected = alone[kernels->arithmetic];
+          if (expected.empty()) {
+            expected.resize(static_cast<size_t>(kRows * n));
+            for (int64_t i = 0; i < kRows; ++i) {
+              cpu::LinearBlock row = b;
+              row.x += i * k;
+              row.out = expected.data() + i * n;
+              row.t = 1;
+              kernels->linear(row);
+            }
+          }
+          for (const int64_t t : {1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 200}) {
+            std::vector<float> out(static_cast<size_t>(t * n), NAN);
+            b.out = out.data();
+            b.t = t;
+            kernels->linear(b);
+            ASSERT_EQ(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)), 0)
+                << kernels->name << " type " << static_cast<int>(type) << " t " << t << " n " << n << " k "
+                << k;
+          }
+        }
+      }
+    }
+  }
+}
+
+// The other kernels of two tables that claim the same arithmetic.
+TEST(Kernels, TablesOfOneArithmeticAgreeInEveryBit) {
+  Random random;
+  std::map<std::string, std::vector<float>> first;  // by arithmetic
+  const std::vector<float> a = random.Floats(1 << 16);
+  const std::vector<float> c = random.Floats(1 << 16);
+  for (const cpu::Kernels* k : Tables()) {
+    std::vector<float> all;
+    for (const int64_t n : {1, 9, 16, 37, 128, 333}) {
+      std::vector<float> out(static_cast<size_t>(n));
+      const auto keep = [&](std::initializer_list<float> scalars) {
+        all.insert(all.end(), out.begin(), out.end());
+        all.insert(all.end(), scalars);
+      };
+      float max = 0;
+      keep({k->sum_squares(a.data(), n), k->sum(a.data(), n), k->sum_squares_around(a.data(), 0.1F, n)});
+      k->scale_by(a.data(), 0.3F, c.data(), false, out.data(), n);
+      keep({});
+      k->normalize(a.data(), 0.1F, 0.7F, c.data(), false, a.data() + n, false, out.data(), n);
+      keep({});
+      k->add_scaled(a.data(), 0.3F, c.data(), 1.1F, out.data(), n);
+      keep({});
+      const float sum = k->gate(a.data(), c.data(), a.data() + n, false, out.data(), n);
+      keep({sum});
+      k->silu_mul(a.data(), c.data(), out.data(), n);
+      keep({});
+      k->gelu(out.data(), n);
+      keep({});
+      const float total = k->softmax(out.data(), n - n / 3, n, &max);
+      keep({total, max});
+      std::vector<float> product(static_cast<size_t>(13 * n), 0.5F);
+      k->product({.a = a.data(),
+                  .a_row = 21,
+                  .b = c.data(),
+                  .ldb = n,
+                  .c = product.data(),
+                  .ldc = n,
+                  .c_scale = 0.9F,
+                  .m = 13,
+                  .n = n,
+                  .k = 21});
+      all.insert(all.end(), product.begin(), product.end());
+    }
+    for (const int64_t d : {20, 96, 128}) {
+      for (const int64_t m : {1, 2, 40}) {
+        std::vector<float> state(a.begin(), a.begin() + d * d);
+        std::vector<float> out(static_cast<size_t>(m * d));
+        std::vector<float> decay(static_cast<size_t>(m + 1));
+        for (size_t i = 0; i < decay.size(); ++i) decay[i] = std::exp(-0.1F * static_cast<float>(i));
+        std::vector<float> work(static_cast<size_t>(cpu::LightningWork(m, d)));
+        k->lightning({.qkv = c.data(),
+                      .ld_qkv = 3 * d,
+                      .m = m,
+                      .d = d,
+                      .decay = decay.data(),
+                      .state = state.data(),
+                      .out = out.data(),
+                      .ldo = d,
+                      .work = work.data()});
+        all.insert(all.end(), state.begin(), state.end());
+        all.insert(all.end(), out.begin(), out.end());
+      }
+    }
+    const auto [at, inserted] = first.try_emplace(k->arithmetic, all);
+    ASSERT_EQ(at->second.size(), all.size());
+    EXPECT_EQ(std::memcmp(at->second.data(), all.data(), all.size() * sizeof(float)), 0) << k->name;
+  }
 }
 
 // softmax of a row whose maximum is 0 leaves exp(x) behind.

@@ -14,33 +14,42 @@ FULGER_INLINE void SiluRow(const float* x, float* out, int64_t n) {
   if (i < n) StoreN(out + i, Silu(LoadN(x + i, n - i)), n - i);
 }
 
-// S = decay * S + k v^T and o = q^T S over columns [j0, j0 + 8 * NV) of the value dimension.
-template <int NV, bool Partial>
+// S = decay * S + k v^T and o = q^T S over columns [j0, j0 + NV vectors) of the value dimension; Partial: one
+// vector of `cols` columns.
+template <typename V, int NV, bool Partial>
 FULGER_INLINE void StepStrip(const float* q, const float* k, const float* v, float decay, float* state,
                              int64_t d, int64_t j0, int64_t cols, float* out) {
-  V8 o[NV];
-  V8 vv[NV];
+  constexpr int64_t kStep = sizeof(V) / sizeof(float);
+  V o[NV];
+  V vv[NV];
 #pragma GCC unroll 8
   for (int c = 0; c < NV; ++c) {
-    o[c] = Zero();
-    vv[c] = Partial ? LoadN(v + j0, cols) : Load(v + j0 + c * kLanes);
+    o[c] = SetAll<V>(0.0F);
+    vv[c] = Columns<V, Partial>(v + j0 + c * kStep, cols);
   }
-  const V8 lambda = Set1(decay);
+  const V lambda = SetAll<V>(decay);
   for (int64_t i = 0; i < d; ++i) {
     float* row = state + i * d + j0;
-    const V8 kv = Set1(k[i]);
-    const V8 qv = Set1(q[i]);
+    const V kv = SetAll<V>(k[i]);
+    const V qv = SetAll<V>(q[i]);
 #pragma GCC unroll 8
     for (int c = 0; c < NV; ++c) {
-      V8 s = Partial ? LoadN(row, cols) : Load(row + c * kLanes);
-      s = Fma(kv, vv[c], Mul(lambda, s));
-      Partial ? StoreN(row, s, cols) : Store(row + c * kLanes, s);
+      const V s = Fma(kv, vv[c], Mul(lambda, Columns<V, Partial>(row + c * kStep, cols)));
+      if constexpr (Partial) {
+        StoreN(row, s, cols);
+      } else {
+        Store(row + c * kStep, s);
+      }
       o[c] = Fma(qv, s, o[c]);
     }
   }
 #pragma GCC unroll 8
   for (int c = 0; c < NV; ++c) {
-    Partial ? StoreN(out + j0, o[c], cols) : Store(out + j0 + c * kLanes, o[c]);
+    if constexpr (Partial) {
+      StoreN(out + j0, o[c], cols);
+    } else {
+      Store(out + j0 + c * kStep, o[c]);
+    }
   }
 }
 
@@ -49,17 +58,17 @@ inline void LightningStep(const LightningBlock& b) {
   SiluRow(b.qkv, q, 3 * b.d);
   const float* k = q + b.d;
   const float* v = k + b.d;
+  const float decay = b.decay[1];
   int64_t j = 0;
-  for (; j + 4 * kLanes <= b.d; j += 4 * kLanes) {
-    StepStrip<4, false>(q, k, v, b.decay[1], b.state, b.d, j, kLanes, b.out);
-  }
+  for (; j + 4 * kWide <= b.d; j += 4 * kWide)
+    StepStrip<Wide, 4, false>(q, k, v, decay, b.state, b.d, j, kWide, b.out);
   for (; j + kLanes <= b.d; j += kLanes)
-    StepStrip<1, false>(q, k, v, b.decay[1], b.state, b.d, j, kLanes, b.out);
-  if (j < b.d) StepStrip<1, true>(q, k, v, b.decay[1], b.state, b.d, j, b.d - j, b.out);
+    StepStrip<Vec, 1, false>(q, k, v, decay, b.state, b.d, j, kLanes, b.out);
+  if (j < b.d) StepStrip<Vec, 1, true>(q, k, v, decay, b.state, b.d, j, b.d - j, b.out);
 }
 
 FULGER_INLINE void ScaleRow(float* x, float scale, int64_t n) {
-  const V8 s = Set1(scale);
+  const Vec s = Set1(scale);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) Store(x + i, Mul(s, Load(x + i)));
   for (; i < n; ++i) x[i] *= scale;

@@ -3,20 +3,27 @@
 
 namespace fulger {
 
+cpu::WeightType WeightTypeOf(const TensorView& w) {
+  if (w.dtype() == DType::kI8) return cpu::WeightType::kI8;
+  return IsBF16(w) ? cpu::WeightType::kBF16 : cpu::WeightType::kF32;
+}
+
 cpu::LinearBlock MakeLinearBlock(const TensorView& x, const TensorView& w) {
   return {.x = x.data<float>(),
           .ldx = x.stride(0),
           .w = w.raw(),
           .ldw = w.stride(0),
-          .w_bf16 = IsBF16(w),
+          .w_type = WeightTypeOf(w),
           .t = x.dim(0),
           .n = w.dim(0),
           .k = x.dim(1)};
 }
 
 cpu::LinearBlock Columns(const cpu::LinearBlock& b, int64_t j0, int64_t n) {
+  const int64_t size = b.w_type == cpu::WeightType::kI8 ? 1 : b.w_type == cpu::WeightType::kBF16 ? 2 : 4;
   cpu::LinearBlock part = b;
-  part.w = static_cast<const char*>(b.w) + j0 * b.ldw * (b.w_bf16 ? 2 : 4);
+  part.w = static_cast<const char*>(b.w) + j0 * b.ldw * size;
+  if (b.w_scale != nullptr) part.w_scale = b.w_scale + j0;
   if (b.bias != nullptr) part.bias = static_cast<const char*>(b.bias) + j0 * (b.bias_bf16 ? 2 : 4);
   part.out = b.out + j0;
   part.n = n;
@@ -24,14 +31,15 @@ cpu::LinearBlock Columns(const cpu::LinearBlock& b, int64_t j0, int64_t n) {
 }
 
 int64_t CpuContext::ColumnGrain(int64_t t, int64_t n, int64_t width) const {
-  // The tiled path wants whole tiles; the streaming one pieces that are long enough to run at full bandwidth.
+  // Four pieces a thread even out their speeds.
+  const int64_t fair = n / (4 * pool.threads());
+  if (t > k.linear_direct) return std::max(cpu::kLinearTileN, fair / cpu::kLinearPanel * cpu::kLinearPanel);
+  // Streaming: about a megabyte, four streams long enough to run at full bandwidth.
+  constexpr int64_t kStep = 8;
   const int64_t cost = std::max<int64_t>(1, t * width);
-  const int64_t step = t > 4 ? cpu::kLinearTileN : 8;
-  const int64_t enough = std::max<int64_t>(step, (kMinimumCost / cost + step - 1) / step * step);
-  const int64_t fair = n / (4 * pool.threads()) / step * step;  // four pieces a thread even out their speeds
-  const int64_t most =
-      t > 4 ? cpu::kLinearTileN : std::max<int64_t>(step, (int64_t{1} << 17) / std::max<int64_t>(width, 1));
-  return std::max(enough, std::min(fair, most / step * step));
+  const int64_t enough = std::max(kStep, (kMinimumCost / cost + kStep - 1) / kStep * kStep);
+  const int64_t most = std::max(kStep, (int64_t{1} << 19) / std::max<int64_t>(width, 1) / kStep * kStep);
+  return std::max(enough, std::min(fair / kStep * kStep, most));
 }
 
 void CpuContext::ParallelLinear(const cpu::LinearBlock& b) {

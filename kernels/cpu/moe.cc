@@ -78,7 +78,7 @@ class MoeRun {
             .ldx = width,
             .w = Expert(w, e),
             .ldw = width,
-            .w_bf16 = IsBF16(w),
+            .w_type = WeightTypeOf(w),
             .out = out + first_[e] * rows,
             .ldo = rows,
             .t = first_[e + 1] - first_[e],

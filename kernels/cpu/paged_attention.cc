@@ -11,6 +11,8 @@ namespace {
 // order. The cut depends on positions alone, so a row's bits depend neither on how its prompt was split into
 // steps nor on the threads.
 constexpr int64_t kChunk = 512;
+// Query vectors (rows times heads of a kv head) that are computed together.
+constexpr int64_t kRows = 48;
 
 // Rows of one segment that are computed together with all query heads of one kv head.
 struct Tile {
@@ -38,7 +40,7 @@ class PagedAttentionRun {
         kv_heads_(args.k_cache.dim(1)),
         block_size_(args.k_cache.dim(2)),
         group_(args.q.dim(1) / kv_heads_),
-        tile_rows_(std::max<int64_t>(1, cpu::kLinearTileT / group_)),
+        tile_rows_(std::max<int64_t>(1, kRows / group_)),
         vectors_(tile_rows_ * group_),
         partial_size_(vectors_ * (d_ + 2)) {}
 
@@ -156,7 +158,7 @@ class PagedAttentionRun {
                    .ldx = d_,
                    .w = CacheAt(a_.k_cache, offset),
                    .ldw = d_,
-                   .w_bf16 = IsBF16(a_.k_cache),
+                   .w_type = WeightTypeOf(a_.k_cache),
                    .out = scores + at,
                    .ldo = kChunk,
                    .t = m,

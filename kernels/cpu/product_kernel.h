@@ -7,10 +7,30 @@
 
 namespace fulger::cpu::FULGER_CPU_ISA {
 
-// MR rows, NV vectors of columns; Partial: one vector of `cols` < 8 columns.
-template <int MR, int NV, bool Partial, typename B>
+template <typename V>
+FULGER_INLINE V SetAll(float x) {
+  if constexpr (sizeof(V) == sizeof(Vec)) {
+    return Set1(x);
+  } else {
+    return SetWide(x);
+  }
+}
+template <typename V, bool Partial, typename T>
+FULGER_INLINE V Columns(const T* p, int64_t cols) {
+  if constexpr (Partial) {
+    return LoadN(p, cols);
+  } else if constexpr (sizeof(V) == sizeof(Vec)) {
+    return Load(p);
+  } else {
+    return LoadWide(p);
+  }
+}
+
+// MR rows, NV vectors V of columns; Partial: one Vec of `cols` < 8 columns.
+template <typename V, int MR, int NV, bool Partial, typename B>
 FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, int64_t cols) {
-  V8 acc[MR * NV];
+  constexpr int64_t kStep = sizeof(V) / sizeof(float);
+  V acc[MR * NV];
   const float* a = g.a + i0 * g.a_row;
   const B* b = static_cast<const B*>(g.b) + j0;
   float* c = g.c + i0 * g.ldc + j0;
@@ -18,21 +38,20 @@ FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, in
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 16
     for (int v = 0; v < NV; ++v) {
-      const float* from = c + i * g.ldc + v * kLanes;
+      const float* from = c + i * g.ldc + v * kStep;
       acc[i * NV + v] =
-          g.c_scale == 0.0F ? Zero() : Mul(Set1(g.c_scale), Partial ? LoadN(from, cols) : Load(from));
+          g.c_scale == 0.0F ? SetAll<V>(0.0F) : Mul(SetAll<V>(g.c_scale), Columns<V, Partial>(from, cols));
     }
   }
   for (int64_t p = 0; p < g.k; ++p) {
-    V8 bv[NV];
+    V bv[NV];
 #pragma GCC unroll 16
     for (int v = 0; v < NV; ++v) {
-      const B* from = b + p * g.ldb + v * kLanes;
-      bv[v] = Partial ? LoadN(from, cols) : Load(from);
+      bv[v] = Columns<V, Partial>(b + p * g.ldb + v * kStep, cols);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      const V8 av = Set1(a[i * g.a_row + p * g.a_col]);
+      const V av = SetAll<V>(a[i * g.a_row + p * g.a_col]);
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[i * NV + v] = Fma(av, bv[v], acc[i * NV + v]);
     }
@@ -41,8 +60,12 @@ FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, in
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 16
     for (int v = 0; v < NV; ++v) {
-      float* to = c + i * g.ldc + v * kLanes;
-      Partial ? StoreN(to, acc[i * NV + v], cols) : Store(to, acc[i * NV + v]);
+      float* to = c + i * g.ldc + v * kStep;
+      if constexpr (Partial) {
+        StoreN(to, acc[i * NV + v], cols);
+      } else {
+        Store(to, acc[i * NV + v]);
+      }
     }
   }
 }
@@ -50,12 +73,13 @@ FULGER_INLINE void ProductTile(const ProductBlock& g, int64_t i0, int64_t j0, in
 template <int MR, typename B>
 inline void ProductRows(const ProductBlock& g, int64_t i0) {
   int64_t j = 0;
-  if constexpr (MR <= 3) {  // few rows: more columns keep the multipliers busy
-    for (; j + 4 * kLanes <= g.n; j += 4 * kLanes) ProductTile<MR, 4, false, B>(g, i0, j, kLanes);
+  // Few rows, or twice the registers: more columns keep the multipliers busy.
+  if constexpr (MR <= 3 || kWide > kLanes) {
+    for (; j + 4 * kWide <= g.n; j += 4 * kWide) ProductTile<Wide, MR, 4, false, B>(g, i0, j, kWide);
   }
-  for (; j + 2 * kLanes <= g.n; j += 2 * kLanes) ProductTile<MR, 2, false, B>(g, i0, j, kLanes);
-  for (; j + kLanes <= g.n; j += kLanes) ProductTile<MR, 1, false, B>(g, i0, j, kLanes);
-  if (j < g.n) ProductTile<MR, 1, true, B>(g, i0, j, g.n - j);
+  for (; j + 2 * kWide <= g.n; j += 2 * kWide) ProductTile<Wide, MR, 2, false, B>(g, i0, j, kWide);
+  for (; j + kLanes <= g.n; j += kLanes) ProductTile<Vec, MR, 1, false, B>(g, i0, j, kLanes);
+  if (j < g.n) ProductTile<Vec, MR, 1, true, B>(g, i0, j, g.n - j);
 }
 
 // Six rows at a time; a rest is cut so that no tile is left with one or two rows where it can be helped.

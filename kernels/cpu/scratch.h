@@ -1,6 +1,8 @@
 // Grow-only scratch memory of the CPU ops: the first step of a size allocates, its repetitions do not.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -23,11 +25,15 @@ class Scratch {
 
  private:
   void Grow(size_t bytes) {
-    bytes = (bytes + bytes / 4 + 63) / 64 * 64;
+    constexpr size_t kHugePage = size_t{2} << 20;
+    const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    bytes = (bytes + bytes / 4 + alignment - 1) / alignment * alignment;
     data_.reset();
     void* p = nullptr;
-    FULGER_CHECK(posix_memalign(&p, 64, bytes) == 0, "no memory for {} bytes of scratch", bytes);
+    FULGER_CHECK(posix_memalign(&p, alignment, bytes) == 0, "no memory for {} bytes of scratch", bytes);
     data_.reset(p);
+    // Advice only: activations are read in strides, and every small page would be looked up anew.
+    if (alignment == kHugePage) (void)madvise(p, bytes, MADV_HUGEPAGE);
     bytes_ = bytes;
   }
 

@@ -62,6 +62,11 @@ class CudaDevice final : public Device {
   }
 
   std::string name() const override { return fmt::format("cuda:{}", context_.ordinal); }
+  // The tiles of a product, and so the order of its sums, go with the architecture and with who computes it.
+  std::string Arithmetic() const override {
+    return fmt::format("cuda {}.{} {}", properties_.major, properties_.minor,
+                       context_.matmul == nullptr ? "own" : context_.matmul->version());
+  }
   std::string Describe() const override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;

@@ -54,6 +54,10 @@ class Device {
   virtual std::string name() const = 0;
   // One line for logs and /v1/server_info: model, threads, instruction set, memory.
   virtual std::string Describe() const = 0;
+  // Names what decides the last bits of a result. Ranks of one replica must agree on it, or the ranks of a
+  // stage could route a token to different experts. "cpu fma" (AVX2 and AVX-512, which agree in every bit) or
+  // "cpu portable".
+  virtual std::string Arithmetic() const = 0;
   virtual Stream& stream() = 0;
   virtual Ops& ops() = 0;
   // Uninitialised memory. RESOURCE_EXHAUSTED names the bytes asked for and those free.
@@ -70,12 +74,13 @@ class Device {
 };
 
 struct DeviceOptions {
-  int threads = 0;            // CPU: compute threads; 0: all cores of the process's affinity mask
-  bool portable = false;      // CPU: never use AVX2 kernels (tests compare the two)
-  bool own_products = false;  // CUDA: never use cuBLASLt (tests compare the two)
+  int threads = 0;               // CPU: compute threads; 0: all cores of the process's affinity mask
+  std::string kernels = "auto";  // CPU: avx512, avx2 or portable; auto: the first that this processor runs
+  bool own_products = false;     // CUDA: never use cuBLASLt (tests compare the two)
 };
 // `spec`: "cpu", "cuda" or "cuda:N". A backend that is not built is FAILED_PRECONDITION, one without a usable
-// device UNAVAILABLE, each with the cure.
+// device UNAVAILABLE, each with the cure; kernels that this build or this processor lacks are
+// FAILED_PRECONDITION too.
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec,
                                                    const DeviceOptions& options = {});
 

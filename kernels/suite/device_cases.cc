@@ -64,12 +64,16 @@ TEST(MakeDevice, NamesWhatItCannotMake) {
   EXPECT_THAT(Message(absent),
               testing::AllOf(HasSubstr("device cuda:4711: "),
                              testing::AnyOf(HasSubstr("no CUDA backend"), HasSubstr("nvidia-smi"))));
+  EXPECT_THAT(MakeDevice("cpu", {.kernels = "sse9"}).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "cpu: kernels \"sse9\": expected auto, avx512, avx2 or portable"));
 }
 
 TEST(MakeDevice, DescribesWhatRuns) {
-  ASSERT_OK_AND_ASSIGN(const auto device, MakeDevice("cpu", {.threads = 3, .portable = true}));
+  ASSERT_OK_AND_ASSIGN(const auto device, MakeDevice("cpu", {.threads = 3, .kernels = "portable"}));
   EXPECT_EQ(device->name(), "cpu");
   EXPECT_THAT(device->Describe(), testing::AllOf(HasSubstr("3 threads"), HasSubstr("portable kernels")));
+  EXPECT_EQ(device->Arithmetic(), "cpu portable");
   EXPECT_TRUE(device->host_accessible());
 }
 

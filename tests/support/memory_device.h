@@ -18,6 +18,7 @@ class MemoryDevice final : public Device {
 
   std::string name() const override { return "test"; }
   std::string Describe() const override { return "memory of the test"; }
+  std::string Arithmetic() const override { return "none"; }
   Stream& stream() override { return stream_; }
   Ops& ops() override {
     FULGER_CHECK(false, "loading computes nothing");

@@ -61,6 +61,7 @@ class WaitingDevice final : public Device {
 
   std::string name() const override { return "waiting"; }
   std::string Describe() const override { return "ops only wait"; }
+  std::string Arithmetic() const override { return "none"; }
   Stream& stream() override { return cpu_->stream(); }
   Ops& ops() override { return ops_; }
   absl::StatusOr<Buffer> Allocate(size_t bytes) override { return cpu_->Allocate(bytes); }

@@ -129,8 +129,8 @@ absl::Status Executor::SetUp(Rank& rank) {
                                             static_cast<int>(rank.config.vision->patch_size)));
   }
   rank.table = TensorTable(rank.config);
-  ASSIGN_OR_RETURN(rank.device, MakeDevice(options_.device, {.threads = options_.threads,
-                                                             .portable = options_.portable_kernels}));
+  ASSIGN_OR_RETURN(rank.device,
+                   MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels}));
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
   activity_.Set("connecting ranks");
@@ -216,6 +216,7 @@ absl::Status Executor::Serve(Rank& rank) {
   }
   for (const auto& [name, bytes] : rank.runner->MemoryBytes()) (*ready->mutable_bytes())[name] = bytes;
   ready->set_description(rank.device->Describe());
+  ready->set_arithmetic(rank.device->Arithmetic());
   ready->set_bytes_read(rank.loaded.bytes_read);
   phase_ = v1::PHASE_READY;
   activity_.Set("idle");
