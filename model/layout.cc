@@ -127,6 +127,7 @@ RankPlan LanguageRank(const ModelConfig& config, const Layout& layout, int stage
   r.expert_group = index / group_size;
   r.experts = EqualPart(text.experts, layout.ep, r.expert_group);
   r.expert_columns = EqualPart(text.expert_width, group_size, index % group_size);
+  r.expert_format = layout.experts;
   if (r.first_stage || r.last_stage) r.vocab = VocabRun(text.vocab, layout.tp, index);
   return r;
 }
@@ -143,6 +144,35 @@ RankPlan VisionRank(const Layout& layout, int index) {
 
 }  // namespace
 
+std::string_view Name(ExpertFormat format) {
+  switch (format) {
+    case ExpertFormat::kStored:
+      return "stored";
+    case ExpertFormat::kInt8:
+      return "int8";
+  }
+  return "?";
+}
+
+absl::StatusOr<ExpertFormat> ExpertFormatFromName(std::string_view name) {
+  for (const ExpertFormat format : {ExpertFormat::kStored, ExpertFormat::kInt8}) {
+    if (name == Name(format)) return format;
+  }
+  return InvalidArgument("experts \"{}\": expected stored or int8", name);
+}
+
+std::vector<int> ExpertGroupRanks(const Plan& plan, int rank) {
+  const RankPlan& own = plan.ranks[static_cast<size_t>(rank)];
+  std::vector<int> ranks;
+  for (const RankPlan& other : plan.ranks) {
+    if (!other.vision_only && !own.vision_only && other.stage == own.stage &&
+        other.expert_group == own.expert_group) {
+      ranks.push_back(other.rank);
+    }
+  }
+  return ranks;
+}
+
 std::string ToString(const Layout& layout) {
   std::string text = fmt::format("pp {} x tp {}", layout.pp, layout.tp);
   if (layout.ep != 1) text += fmt::format(", ep {}", layout.ep);
@@ -150,6 +180,7 @@ std::string ToString(const Layout& layout) {
   for (size_t i = 0; i < layout.stage_layers.size(); ++i) {
     text += fmt::format("{}{}", i == 0 ? ", stage layers " : "+", layout.stage_layers[i]);
   }
+  if (layout.experts != ExpertFormat::kStored) text += fmt::format(", experts {}", Name(layout.experts));
   return text;
 }
 

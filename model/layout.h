@@ -23,6 +23,15 @@
 
 namespace fulger {
 
+// How the matrices of the experts are held. Everything else stays as the checkpoint stores it: attention,
+// router, embedding, head, vision tower and projector.
+enum class ExpertFormat : uint8_t {
+  kStored,
+  kInt8,  // eight bits and a float32 scale per row (output channel) of the uncut matrix
+};
+std::string_view Name(ExpertFormat format);  // "stored", "int8": the spelling of --experts
+absl::StatusOr<ExpertFormat> ExpertFormatFromName(std::string_view name);
+
 struct Layout {
   int pp = 1;
   int tp = 1;
@@ -30,11 +39,12 @@ struct Layout {
   int dp = 1;                          // attention data parallel: must be 1
   int vision = 0;                      // ranks that hold only the vision tower; 0: stage 0 encodes
   std::vector<int> stage_layers = {};  // layers per stage; empty: even split
+  ExpertFormat experts = ExpertFormat::kStored;
 
   int ranks() const { return pp * tp + vision; }
   bool operator==(const Layout&) const = default;
 };
-// "pp 2 x tp 2, ep 2, vision 1"
+// "pp 2 x tp 2, ep 2, vision 1, experts int8"
 std::string ToString(const Layout& layout);
 
 struct Range {
@@ -57,6 +67,7 @@ struct RankPlan {
   int expert_group = 0;
   Range experts;
   Range expert_columns;  // of every held expert: rows of w1/w3, columns of w2
+  ExpertFormat expert_format = ExpertFormat::kStored;
   // Rows of embedding (first stage) and lm_head (last stage): {0, 0} in other stages, and empty where the
   // runs end before this index.
   Range vocab;
@@ -90,7 +101,11 @@ std::vector<TensorSlice> RankTensors(const std::vector<TensorSpec>& table, const
 int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice);
 
 using ComponentBytes = std::array<int64_t, kComponents>;
-// Bytes per component when every tensor is stored as `dtype`.
+// The ranks that hold the other columns of the same experts as `rank`, itself included, ascending.
+std::vector<int> ExpertGroupRanks(const Plan& plan, int rank);
+
+// Bytes per component in memory when every tensor is stored as `dtype`, but for experts of another format:
+// those take that format's bytes, scales included.
 ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype);
 
 // Bytes one token's keys and values take on this rank, and one sequence's float32 lightning state.

@@ -80,8 +80,10 @@ ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankP
   ComponentBytes bytes{};
   for (const TensorSlice& slice : RankTensors(table, rank)) {
     const TensorSpec& spec = table[slice.tensor];
-    bytes[static_cast<size_t>(spec.component)] +=
-        SliceElements(spec, slice) * static_cast<int64_t>(ByteSize(dtype));
+    const bool int8 = spec.expert >= 0 && rank.expert_format == ExpertFormat::kInt8;
+    const int64_t size = int8 ? 1 : static_cast<int64_t>(ByteSize(dtype));
+    const int64_t scales = int8 ? slice.rows.size() * static_cast<int64_t>(sizeof(float)) : 0;
+    bytes[static_cast<size_t>(spec.component)] += SliceElements(spec, slice) * size + scales;
   }
   return bytes;
 }

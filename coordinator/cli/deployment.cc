@@ -29,13 +29,14 @@ absl::StatusOr<std::string> ChooseTransport(const DeploymentFlags& flags, int ra
   return transport;
 }
 
-Layout LayoutOf(const DeploymentFlags& flags) {
+absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
   Layout layout;
   layout.pp = flags.pp;
   layout.tp = flags.tp;
   layout.ep = flags.ep;
   layout.vision = flags.vision;
   layout.stage_layers = flags.stage_layers;
+  ASSIGN_OR_RETURN(layout.experts, ExpertFormatFromName(flags.experts));
   return layout;
 }
 
@@ -92,6 +93,8 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::NonNegativeNumber);
   app->add_option("--stage-layers", flags->stage_layers, "layers of each stage: a,b,...; default: even")
       ->delimiter(',');
+  add("--experts", flags->experts, "how experts are held: stored (as in the checkpoint) or int8")
+      ->check(CLI::IsMember({"stored", "int8"}));
   add("--device", flags->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   app->add_option("--transport", flags->transport,
                   "how ranks exchange; default: single for one rank, mpi for several")
@@ -141,7 +144,8 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
   d->flags_ = flags;
   if (flags.model_name.empty()) d->flags_.model_name = FolderName(flags.model_dir);
   ASSIGN_OR_RETURN(d->config_, LoadModelConfig(flags.model_dir));
-  ASSIGN_OR_RETURN(d->plan_, MakePlan(d->config_, LayoutOf(flags)));
+  ASSIGN_OR_RETURN(const Layout layout, LayoutOf(flags));
+  ASSIGN_OR_RETURN(d->plan_, MakePlan(d->config_, layout));
   ASSIGN_OR_RETURN(d->transport_, ChooseTransport(flags, d->plan_.layout.ranks()));
   ASSIGN_OR_RETURN(const CheckpointFacts facts, ReadCheckpointFacts(flags.model_dir, d->config_));
   d->fingerprint_ = facts.fingerprint;

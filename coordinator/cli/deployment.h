@@ -24,6 +24,7 @@ struct DeploymentFlags {
   std::string model_dir;
   int tp = 1, pp = 1, ep = 1, vision = 0;
   std::vector<int> stage_layers;
+  std::string experts = "stored";
   std::string device = "cpu";
   std::string transport;  // empty: single for one rank, mpi for several
   std::string control;

@@ -34,7 +34,8 @@ struct ComponentSum {
   int64_t bytes = 0;  // as stored
 };
 
-// Layouts that differ in ep alone hold the same bytes: one entry.
+// Layouts that differ in ep alone and hold the same bytes are one entry. (With int8 experts they do not: a
+// rank with a part of a row holds the row's scale all the same.)
 struct LayoutRow {
   Layout layout;
   std::vector<int> ep;
@@ -61,13 +62,10 @@ std::map<std::string, ComponentSum> Components(const Checkpoint& checkpoint) {
 }
 
 std::vector<LayoutRow> LayoutRows(const ModelConfig& config, const std::vector<TensorSpec>& table,
-                                  DType dtype, int ranks) {
+                                  DType dtype, ExpertFormat experts, int ranks) {
   std::vector<LayoutRow> rows;
-  for (const Layout& layout : PossibleLayouts(config, ranks)) {
-    if (!rows.empty() && rows.back().layout.pp == layout.pp) {
-      rows.back().ep.push_back(layout.ep);
-      continue;
-    }
+  for (Layout layout : PossibleLayouts(config, ranks)) {
+    layout.experts = experts;
     const auto plan = MakePlan(config, layout);
     if (!plan.ok()) continue;
     LayoutRow row{.layout = layout, .ep = {layout.ep}, .largest = 0};
@@ -80,7 +78,12 @@ std::vector<LayoutRow> LayoutRows(const ModelConfig& config, const std::vector<T
       row.largest = std::max(row.largest, bytes);
       row.smallest = std::min(row.smallest, bytes);
     }
-    rows.push_back(std::move(row));
+    if (!rows.empty() && rows.back().layout.pp == layout.pp && rows.back().largest == row.largest &&
+        rows.back().smallest == row.smallest) {
+      rows.back().ep.push_back(layout.ep);
+    } else {
+      rows.push_back(std::move(row));
+    }
   }
   return rows;
 }
@@ -91,16 +94,17 @@ struct Report {
   std::map<std::string, ComponentSum> components;
   std::map<int, std::vector<LayoutRow>> layouts;
   ComponentSum total;
+  ExpertFormat experts = ExpertFormat::kStored;
 };
 
-Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint) {
-  Report report{config, checkpoint, Components(checkpoint), {}, {}};
+Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint, ExpertFormat experts) {
+  Report report{config, checkpoint, Components(checkpoint), {}, {}, experts};
   for (const auto& [name, sum] : report.components) {
     report.total.parameters += sum.parameters;
     report.total.bytes += sum.bytes;
   }
   for (const int ranks : kRankCounts) {
-    auto rows = LayoutRows(config, checkpoint.table(), MainType(checkpoint.audit()), ranks);
+    auto rows = LayoutRows(config, checkpoint.table(), MainType(checkpoint.audit()), experts, ranks);
     if (!rows.empty()) report.layouts[ranks] = std::move(rows);
   }
   return report;
@@ -155,8 +159,8 @@ void PrintAudit(const Report& report, bool all) {
 }
 
 void PrintLayouts(const Report& report) {
-  Print(fmt::format("layouts      weights per rank in {}, largest rank of each",
-                    Name(MainType(report.checkpoint.audit()))));
+  Print(fmt::format("layouts      weights per rank in {}, experts {}, largest rank of each",
+                    Name(MainType(report.checkpoint.audit())), Name(report.experts)));
   for (const auto& [ranks, rows] : report.layouts) {
     for (const LayoutRow& row : rows) {
       Print(fmt::format("  {:>3} ranks: pp {:<2} x tp {:<2} {:>12}   ep {}", ranks, row.layout.pp,
@@ -197,6 +201,7 @@ Json ToJson(const Report& report) {
                          {"pp", row.layout.pp},
                          {"tp", row.layout.tp},
                          {"ep", row.ep},
+                         {"experts", Name(report.experts)},
                          {"largest_rank_bytes", row.largest},
                          {"smallest_stage_bytes", row.smallest}});
     }
@@ -205,10 +210,11 @@ Json ToJson(const Report& report) {
 }
 
 // OK: nothing is missing and nothing has another shape.
-absl::StatusOr<bool> Inspect(const std::string& dir, bool all, bool json) {
+absl::StatusOr<bool> Inspect(const std::string& dir, const std::string& experts_name, bool all, bool json) {
+  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(experts_name));
   ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(dir));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir, config));
-  const Report report = MakeReport(config, checkpoint);
+  const Report report = MakeReport(config, checkpoint, experts);
   if (json) {
     Print(ToJson(report).dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
@@ -224,16 +230,20 @@ absl::StatusOr<bool> Inspect(const std::string& dir, bool all, bool json) {
 void AddInspect(CLI::App* app, int* exit_code) {
   struct Flags {
     std::string dir;
+    std::string experts = "stored";
     bool all = false, json = false;
   };
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app->add_subcommand("inspect", "audit a checkpoint without reading its weights");
   command->add_option("DIR", flags->dir, "checkpoint folder")->required();
+  command->add_option("--experts", flags->experts, "format of experts that layouts are computed for")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"stored", "int8"}));
   command->add_flag("--all", flags->all, "list every finding");
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer("Exit code 0: complete; 3: tensors are missing or misshapen; 1: not readable.");
   command->callback([flags, exit_code] {
-    const auto complete = Inspect(flags->dir, flags->all, flags->json);
+    const auto complete = Inspect(flags->dir, flags->experts, flags->all, flags->json);
     if (!complete.ok()) std::fprintf(stderr, "fulger inspect: %s\n", Message(complete.status()).c_str());
     *exit_code = !complete.ok() ? 1 : *complete ? 0 : 3;
   });

@@ -71,13 +71,15 @@ class MoeRun {
   static const void* Expert(const TensorView& w, int64_t e) {
     return static_cast<const char*>(w.raw()) + e * w.stride(0) * static_cast<int64_t>(ByteSize(w.dtype()));
   }
-  cpu::LinearBlock Block(const float* x, const TensorView& w, int64_t e, float* out) const {
+  cpu::LinearBlock Block(const float* x, const TensorView& w, const TensorView& scale, int64_t e,
+                         float* out) const {
     const int64_t rows = w.dim(1);
     const int64_t width = w.dim(2);
     return {.x = x,
             .ldx = width,
             .w = Expert(w, e),
             .ldw = width,
+            .w_scale = scale.empty_view() ? nullptr : scale.row<float>(e),
             .w_type = WeightTypeOf(w),
             .out = out + first_[e] * rows,
             .ldo = rows,
@@ -104,8 +106,8 @@ class MoeRun {
   void Hidden() {
     ForPieces(f_, 2 * h_, [&](int64_t e, int64_t j0, int64_t n, int worker) {
       const float* x = tokens_ == 1 ? a_.x.data<float>() : gathered_ + first_[e] * h_;
-      cpu::LinearBlock gate = Columns(Block(x, a_.w1, e, hidden_), j0, n);
-      cpu::LinearBlock up = Columns(Block(x, a_.w3, e, up_), j0, n);
+      cpu::LinearBlock gate = Columns(Block(x, a_.w1, a_.w1_scale, e, hidden_), j0, n);
+      cpu::LinearBlock up = Columns(Block(x, a_.w3, a_.w3_scale, e, up_), j0, n);
       gate.work = up.work = c_.LinearWork(worker);
       c_.k.linear(gate);
       c_.k.linear(up);
@@ -117,7 +119,7 @@ class MoeRun {
 
   void Down() {
     ForPieces(h_, f_, [&](int64_t e, int64_t j0, int64_t n, int worker) {
-      cpu::LinearBlock b = Columns(Block(hidden_ + first_[e] * f_, a_.w2, e, down_), j0, n);
+      cpu::LinearBlock b = Columns(Block(hidden_ + first_[e] * f_, a_.w2, a_.w2_scale, e, down_), j0, n);
       b.work = c_.LinearWork(worker);
       c_.k.linear(b);
     });

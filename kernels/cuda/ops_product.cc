@@ -78,6 +78,9 @@ absl::Status CudaOps::Router(Stream&, const RouterArgs& args) {
 
 absl::Status CudaOps::Moe(Stream&, const MoeArgs& args) {
   RETURN_IF_ERROR(CheckArgs(args));
+  if (args.w1.dtype() == DType::kI8) {
+    return Unimplemented("Moe: int8 experts run on the CPU only: use --experts stored with --device cuda");
+  }
   RETURN_IF_ERROR(Enter());
   const int64_t tokens = args.x.dim(0);
   for (int64_t first = 0; first < tokens; first += kMoeTokens) {

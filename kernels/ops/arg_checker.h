@@ -24,7 +24,7 @@ struct Dim {
 
 class ArgChecker {
  public:
-  enum Types : unsigned { kF32 = 1, kBF16 = 2, kI32 = 4, kU8 = 8, kWeight = kF32 | kBF16 };
+  enum Types : unsigned { kF32 = 1, kBF16 = 2, kI32 = 4, kU8 = 8, kI8 = 16, kWeight = kF32 | kBF16 };
   // What must be contiguous: everything, all dimensions but the first, or the last alone.
   enum Layout { kContiguous, kRowsStrided, kLastContiguous };
 
@@ -67,6 +67,8 @@ class ArgChecker {
         return kI32;
       case DType::kU8:
         return kU8;
+      case DType::kI8:
+        return kI8;
       default:
         return 0;
     }
@@ -113,7 +115,7 @@ class ArgChecker {
     }
     s += "]";
     char separator = ' ';
-    for (DType d : {DType::kF32, DType::kBF16, DType::kI32, DType::kU8}) {
+    for (DType d : {DType::kF32, DType::kBF16, DType::kI32, DType::kU8, DType::kI8}) {
       if ((TypeBit(d) & types) == 0) continue;
       s += separator + std::string(Name(d));
       separator = '|';

@@ -186,9 +186,18 @@ absl::Status CheckArgs(const MoeArgs& args) {
   c.Check("x", args.x, {&t, &h}, C::kF32, C::kRowsStrided);
   c.Check("ids", args.ids, {&t, &k}, C::kI32);
   c.Check("weights", args.weights, {&t, &k}, C::kF32);
-  c.Check("w1", args.w1, {&e, &f, &h}, C::kWeight);
-  c.Check("w3", args.w3, {&e, &f, &h}, C::kWeight);
-  c.Check("w2", args.w2, {&e, &h, &f}, C::kWeight);
+  const bool int8 = args.w1.dtype() == DType::kI8;
+  c.Check("w1", args.w1, {&e, &f, &h}, C::kWeight | C::kI8);
+  c.Check("w3", args.w3, {&e, &f, &h}, C::kWeight | C::kI8);
+  c.Check("w2", args.w2, {&e, &h, &f}, int8 ? C::kI8 : C::kWeight);
+  if (int8) {
+    c.Check("w1_scale", args.w1_scale, {&e, &f}, C::kF32);
+    c.Check("w3_scale", args.w3_scale, {&e, &f}, C::kF32);
+    c.Check("w2_scale", args.w2_scale, {&e, &h}, C::kF32);
+  } else {
+    c.Require(args.w1_scale.empty_view() && args.w3_scale.empty_view() && args.w2_scale.empty_view(),
+              "scales belong to I8 weights, w1 is {}", Name(args.w1.dtype()));
+  }
   c.Check("out", args.out, {&t, &h}, C::kF32, C::kRowsStrided);
   c.Require(args.w1.dtype() == args.w3.dtype(), "w3: expected {} as w1, got {}", Name(args.w1.dtype()),
             Name(args.w3.dtype()));

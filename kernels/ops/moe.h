@@ -21,8 +21,10 @@ struct RouterArgs {
 // out[t] = sum over chosen experts e held here of weights[t, e] * w2_e (SiLU(w1_e x_t) * (w3_e x_t)),
 // accumulated in float32 in ascending expert order; zero where none is held.
 //   x f32 [T, H]; ids i32 [T, k]; weights f32 [T, k]
-//   w1, w3 f32 | bf16 [E_local, F, H]; w2 f32 | bf16 [E_local, H, F]; local expert i is expert first_expert +
-//   i out f32 [T, H], overwritten
+//   w1, w3 f32 | bf16 | i8 [E_local, F, H]; w2 f32 | bf16 | i8 [E_local, H, F]; all i8 or none. Local expert
+//   i is expert first_expert + i. out f32 [T, H], overwritten. w1_scale, w3_scale f32 [E_local, F], w2_scale
+//   f32 [E_local, H]: with i8, and only then. Row r of a matrix stands for scale[r] times its integers; the
+//   scale is applied to the finished sum.
 struct MoeArgs {
   TensorView x;
   TensorView ids;
@@ -30,6 +32,9 @@ struct MoeArgs {
   TensorView w1;
   TensorView w3;
   TensorView w2;
+  TensorView w1_scale;
+  TensorView w3_scale;
+  TensorView w2_scale;
   int64_t first_expert = 0;
   MutTensorView out;
 };

@@ -39,6 +39,8 @@ double Decode(DType dtype, const uint8_t* p) {
       std::memcpy(&i, p, sizeof(i));
       return i;
     }
+    case DType::kI8:
+      return static_cast<int8_t>(*p);
     default:
       return *p;  // kU8
   }
@@ -61,6 +63,9 @@ void Encode(DType dtype, double value, uint8_t* p) {
       std::memcpy(p, &i, sizeof(i));
       break;
     }
+    case DType::kI8:
+      *p = static_cast<uint8_t>(static_cast<int8_t>(value));
+      break;
     default:
       *p = static_cast<uint8_t>(value);
   }

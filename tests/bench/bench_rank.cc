@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "worker/comm/fabric_factory.h"
+#include "worker/exec/row_maximum.h"
 
 namespace fulger {
 namespace {
@@ -22,12 +23,15 @@ absl::Status BenchRank::Initialise() {
   ASSIGN_OR_RETURN(fabric_, MakeFabric(options_.transport, {}));
   Layout layout;
   layout.tp = fabric_->size();
+  layout.experts = options_.experts;
   ASSIGN_OR_RETURN(plan_, MakePlan(config_, layout));
   table_ = TensorTable(config_);
   ASSIGN_OR_RETURN(device_, MakeTimedCpuDevice(options_.device, &ops_));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.dir, config_));
-  ASSIGN_OR_RETURN(
-      weights_, LoadWeights(checkpoint, plan_.ranks[static_cast<size_t>(rank())], *device_, {.threads = 2}));
+  LoadOptions load{.threads = 2};
+  ASSIGN_OR_RETURN(load.reduce_row_maxima, MakeRowMaximum(plan_, rank(), *fabric_, *device_));
+  ASSIGN_OR_RETURN(weights_,
+                   LoadWeights(checkpoint, plan_.ranks[static_cast<size_t>(rank())], *device_, load));
   RunnerOptions runner{.blocks = options_.max_batch * ((options_.max_context + kBlockSize - 1) / kBlockSize),
                        .block_size = kBlockSize,
                        .slots = options_.max_batch,

@@ -19,6 +19,7 @@ struct BenchRankOptions {
   std::string dir;
   std::string transport = "single";
   DeviceOptions device;
+  ExpertFormat experts = ExpertFormat::kStored;
   int64_t max_tokens = 0;  // of one step
   int64_t max_context = 0;
   int64_t max_batch = 0;

@@ -3,8 +3,8 @@
 // them. The limits are measured right before and after each round with the same threads. Not a test: numbers
 // of a shared machine vary.
 //
-//   fulger-step-bench [--dir D] [--threads N] [--kernels K] [--rounds R] [--json FILE] [--only NAME]
-//   mpirun -np 2 fulger-step-bench --transport mpi --threads 1      tensor parallel: times alone
+//   fulger-step-bench [--dir D] [--threads N] [--kernels K] [--experts E] [--rounds R] [--json FILE] [--only
+//   NAME] mpirun -np 2 fulger-step-bench --transport mpi --threads 1      tensor parallel: times alone
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -33,6 +33,7 @@ struct Flags {
   std::string transport = "single";
   std::string json;
   std::string only;
+  std::string experts = "stored";
   DeviceOptions device;
   int rounds = 5;
   int tokens = 24;
@@ -166,6 +167,7 @@ class Bench {
     nlohmann::json out;
     out["device"] = rank_.device().Describe();
     out["ranks"] = rank_.ranks();
+    out["experts"] = flags_.experts;
     if (alone()) {
       out["read_bytes_per_second"] = Median(read_);
       out["flops_per_second"] = Median(peak_);
@@ -211,13 +213,17 @@ absl::Status Main(const Flags& flags) {
   const std::vector<Case> cases = {{.name = "decode batch 1", .batch = 1, .decode_steps = flags.tokens},
                                    {.name = "decode batch 8", .batch = 8, .decode_steps = flags.tokens},
                                    {.name = "prefill 512", .batch = 1, .prompt = kPrompt}};
+  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(flags.experts));
   ASSIGN_OR_RETURN(const auto rank, BenchRank::Start({.dir = flags.dir,
                                                       .transport = flags.transport,
                                                       .device = flags.device,
+                                                      .experts = experts,
                                                       .max_tokens = kPrompt,
                                                       .max_context = kPrompt + 16,
                                                       .max_batch = 8}));
-  if (rank->rank() == 0) std::printf("%s\n", rank->device().Describe().c_str());
+  if (rank->rank() == 0) {
+    std::printf("%s; experts %s\n", rank->device().Describe().c_str(), flags.experts.c_str());
+  }
   return Bench(flags, *rank).Run(cases);
 }
 
@@ -230,6 +236,7 @@ int main(int argc, char** argv) {
   app.add_option("--dir", flags.dir, "where the random checkpoint is kept (3 GB)")->capture_default_str();
   app.add_option("--threads", flags.device.threads, "compute threads; 0: all cores")->capture_default_str();
   app.add_option("--kernels", flags.device.kernels, "auto, avx512, avx2 or portable")->capture_default_str();
+  app.add_option("--experts", flags.experts, "stored or int8")->capture_default_str();
   app.add_option("--transport", flags.transport, "single, or mpi under mpirun")->capture_default_str();
   app.add_option("--rounds", flags.rounds, "interleaved repetitions")->capture_default_str();
   app.add_option("--tokens", flags.tokens, "decode steps per round")->capture_default_str();

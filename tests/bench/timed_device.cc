@@ -30,8 +30,10 @@ class TimedOps final : public Ops {
     const double share = Number(static_cast<int64_t>(touched.size())) / Number(a.w1.dim(0));
     const double per_expert =
         Number(a.w1.elements() + a.w3.elements() + a.w2.elements()) / Number(a.w1.dim(0));
-    return Time("experts", share * Number(a.w1.bytes() + a.w3.bytes() + a.w2.bytes()),
-                2 * Number(pairs) * per_expert, [&] { return ops_.Moe(s, a); });
+    const int64_t bytes = a.w1.bytes() + a.w3.bytes() + a.w2.bytes() + a.w1_scale.bytes() +
+                          a.w3_scale.bytes() + a.w2_scale.bytes();
+    return Time("experts", share * Number(bytes), 2 * Number(pairs) * per_expert,
+                [&] { return ops_.Moe(s, a); });
   }
   absl::Status Router(Stream& s, const RouterArgs& a) override {
     return Time("router", Number(a.gate.bytes()), 2 * Number(a.x.dim(0) * a.gate.elements()),

@@ -13,6 +13,7 @@ import sys
 
 # (tp, pp, ep, vision ranks)
 LAYOUTS = [(2, 1, 2, 0), (4, 1, 2, 0), (8, 1, 4, 0), (1, 4, 1, 0), (2, 2, 2, 1), (4, 2, 4, 1)]
+INT8_LAYOUTS = [(2, 1, 1, 0), (4, 1, 2, 0)]  # columns of experts cut over two ranks; cut and dealt out
 REQUESTS = {
     "text, greedy": ["--prompt", "The quick brown fox", "--temperature", "0", "--max-tokens", "48"],
     "picture, greedy": ["--prompt", "What is on it?", "--image", "PICTURE", "--temperature", "0", "--max-tokens", "32"],
@@ -22,10 +23,10 @@ REQUESTS = {
 LIMIT_SECONDS = 60
 
 
-def generate(bin_dir, checkpoint, layout, arguments):
+def generate(bin_dir, checkpoint, layout, arguments, experts="stored"):
     tp, pp, ep, vision = layout
     command = [f"{bin_dir}/fulger", "generate", "--model", checkpoint, "--json", "--weight-dtype", "f32", "--threads", "1",
-               "--max-context", "1024", "--tp", str(tp), "--pp", str(pp), "--ep", str(ep), "--vision-ranks", str(vision),
+               "--experts", experts, "--max-context", "1024", "--tp", str(tp), "--pp", str(pp), "--ep", str(ep), "--vision-ranks", str(vision),
                *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     if run.returncode != 0:
@@ -38,13 +39,15 @@ def generate(bin_dir, checkpoint, layout, arguments):
 def main():
     bin_dir, checkpoint, picture = sys.argv[1:4]
     failed = 0
-    for name, arguments in REQUESTS.items():
+    runs = [(name, arguments, "stored", LAYOUTS) for name, arguments in REQUESTS.items()]
+    runs.append(("text, int8", REQUESTS["text, greedy"], "int8", INT8_LAYOUTS))
+    for name, arguments, experts, layouts in runs:
         arguments = [picture if a == "PICTURE" else a for a in arguments]
-        expected = generate(bin_dir, checkpoint, (1, 1, 1, 0), arguments)
+        expected = generate(bin_dir, checkpoint, (1, 1, 1, 0), arguments, experts)
         if len(set(expected)) < 4:
             raise SystemExit(f"{name}: the answer {expected} is too uniform to tell layouts apart")
-        for layout in LAYOUTS:
-            ids = generate(bin_dir, checkpoint, layout, arguments)
+        for layout in layouts:
+            ids = generate(bin_dir, checkpoint, layout, arguments, experts)
             same = ids == expected
             failed += not same
             print(f"{name:16} tp {layout[0]} pp {layout[1]} ep {layout[2]} vision {layout[3]}: "

@@ -12,7 +12,6 @@
 // covers it.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -22,41 +21,17 @@
 namespace fulger {
 namespace {
 
-absl::StatusOr<LogitsRecorder> Prefill(const GoldenCheckpoint& checkpoint, bool as_f32) {
-  LogitsRecorder recorder;
-  ThreadReplicaOptions options;
-  options.logits = &recorder;
-  options.weights_as_f32 = as_f32;
-  ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(checkpoint.dir(), Layout{}, options));
-  RETURN_IF_ERROR(checkpoint.Encode(*replica));
-  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
-  ASSIGN_OR_RETURN(DriverRequest request, checkpoint.Request(1));
-  request.sampling.set_max_tokens(1);
-  RETURN_IF_ERROR(driver.Run({request}).status());
-  return recorder;
-}
-
 class Bfloat16 : public testing::TestWithParam<const char*> {};
 
 TEST_P(Bfloat16, LogitsStayWithinTheDerivedBound) {
   ASSERT_OK_AND_ASSIGN(auto full, GoldenCheckpoint::Make(GetParam()));
   ASSERT_OK_AND_ASSIGN(auto rounded, GoldenCheckpoint::Make(GetParam(), DType::kBF16));
-  ASSERT_OK_AND_ASSIGN(const LogitsRecorder exact, Prefill(*full, true));
-  ASSERT_OK_AND_ASSIGN(const LogitsRecorder bf16, Prefill(*rounded, false));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder exact, PrefillLogits(*full, true));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder bf16, PrefillLogits(*rounded, false));
   ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(full->dir()));
   const double depth = 10.0 * static_cast<double>(config.text.layers()) + 4;
   const double bound = 4 * std::sqrt(depth) * std::exp2(-9) / std::sqrt(3.0);
-  std::vector<double> errors;
-  for (const auto& [position, row] : exact.rows()) {
-    const auto& other = bf16.rows().at(position);
-    double difference = 0, norm = 0;
-    for (size_t v = 0; v < row.size(); ++v) {
-      difference += std::pow(static_cast<double>(row[v]) - static_cast<double>(other[v]), 2);
-      norm += std::pow(static_cast<double>(row[v]), 2);
-    }
-    errors.push_back(std::sqrt(difference / norm));
-  }
-  std::sort(errors.begin(), errors.end());
+  const std::vector<double> errors = RelativeErrors(exact, bf16);
   const double median = errors[errors.size() / 2];
   const double ninth = errors[errors.size() * 9 / 10];
   std::printf("%s: median %.2e, 90%% of %zu rows below %.2e, bound %.2e\n", GetParam(), median, errors.size(),

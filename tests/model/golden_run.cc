@@ -1,6 +1,7 @@
 #include "tests/model/golden_run.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "tests/support/golden_checkpoint.h"
 
@@ -55,6 +56,36 @@ absl::Status GoldenCheckpoint::Encode(ThreadReplica& replica) const {
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<LogitsRecorder> PrefillLogits(const GoldenCheckpoint& checkpoint, bool weights_as_f32,
+                                             const Layout& layout) {
+  LogitsRecorder recorder;
+  ThreadReplicaOptions options;
+  options.logits = &recorder;
+  options.weights_as_f32 = weights_as_f32;
+  ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(checkpoint.dir(), layout, options));
+  RETURN_IF_ERROR(checkpoint.Encode(*replica));
+  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+  ASSIGN_OR_RETURN(DriverRequest request, checkpoint.Request(1));
+  request.sampling.set_max_tokens(1);
+  RETURN_IF_ERROR(driver.Run({request}).status());
+  return recorder;
+}
+
+std::vector<double> RelativeErrors(const LogitsRecorder& exact, const LogitsRecorder& other) {
+  std::vector<double> errors;
+  for (const auto& [position, row] : exact.rows()) {
+    const auto& theirs = other.rows().at(position);
+    double difference = 0, norm = 0;
+    for (size_t v = 0; v < row.size(); ++v) {
+      difference += std::pow(static_cast<double>(row[v]) - static_cast<double>(theirs[v]), 2);
+      norm += std::pow(static_cast<double>(row[v]), 2);
+    }
+    errors.push_back(std::sqrt(difference / norm));
+  }
+  std::sort(errors.begin(), errors.end());
+  return errors;
 }
 
 }  // namespace fulger

@@ -48,4 +48,10 @@ class LogitsRecorder final : public LogitsObserver {
   std::map<int64_t, std::vector<float>> rows_;
 };
 
+// The logits of every row of the case's prompt on one rank.
+absl::StatusOr<LogitsRecorder> PrefillLogits(const GoldenCheckpoint& checkpoint, bool weights_as_f32,
+                                             const Layout& layout = {});
+// |other - exact| / |exact| of every row (L2), ascending.
+std::vector<double> RelativeErrors(const LogitsRecorder& exact, const LogitsRecorder& other);
+
 }  // namespace fulger

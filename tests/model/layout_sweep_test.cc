@@ -41,11 +41,15 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     auto tokens = RunBatch(alone);
     ASSERT_TRUE(tokens.ok()) << tokens.status();
     baseline_ = new std::map<uint64_t, std::vector<int32_t>>(*std::move(tokens));
+    auto int8 = RunBatch({.layout = {.experts = ExpertFormat::kInt8}, .chunk = 4096, .in_flight = 1});
+    ASSERT_TRUE(int8.ok()) << int8.status();
+    int8_baseline_ = new std::map<uint64_t, std::vector<int32_t>>(*std::move(int8));
   }
   static void TearDownTestSuite() {
     text_.reset();
     picture_.reset();
     delete baseline_;
+    delete int8_baseline_;
   }
 
   // Requests in turn: the golden text, the golden picture, a seeded one, and one that joins late and leaves
@@ -90,11 +94,12 @@ class LayoutSweep : public testing::TestWithParam<Case> {
   }
 
   static std::unique_ptr<GoldenCheckpoint> text_, picture_;
-  static std::map<uint64_t, std::vector<int32_t>>* baseline_;
+  static std::map<uint64_t, std::vector<int32_t>>*baseline_, *int8_baseline_;
 };
 
 std::unique_ptr<GoldenCheckpoint> LayoutSweep::text_, LayoutSweep::picture_;
 std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::baseline_ = nullptr;
+std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::int8_baseline_ = nullptr;
 
 TEST_P(LayoutSweep, SameTokens) {
   ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
@@ -104,6 +109,12 @@ TEST_P(LayoutSweep, SameTokens) {
   ASSERT_EQ(baseline_->at(kSeeded).size(), 24);
   for (int i = 0; i < GetParam().batch; ++i) {
     const int kind = 1 + i % kKinds;
+    if (GetParam().layout.experts == ExpertFormat::kInt8) {
+      // Another model than the reference's, and the same one in every layout.
+      EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), int8_baseline_->at(static_cast<uint64_t>(kind)))
+          << "request " << i << " of kind " << kind;
+      continue;
+    }
     const std::vector<int32_t>& expected = kind == kText      ? text
                                            : kind == kPicture ? picture
                                            : kind == kSeeded  ? baseline_->at(kSeeded)
@@ -160,6 +171,18 @@ std::vector<Case> Pairs() {
   return cases;
 }
 
+// Experts as int8: whole, cut by columns over two, four and sixteen ranks, and dealt out.
+std::vector<Case> Int8() {
+  const ExpertFormat int8 = ExpertFormat::kInt8;
+  return {{.layout = {.pp = 2, .experts = int8}, .chunk = 33},
+          {.layout = {.tp = 2, .experts = int8}, .chunk = 7},
+          {.layout = {.tp = 2, .ep = 2, .experts = int8}, .chunk = 600},
+          {.layout = {.pp = 2, .tp = 4, .ep = 2, .vision = 1, .experts = int8}, .in_flight = 2},
+          {.layout = {.tp = 4, .experts = int8}, .chunk = 128, .batch = 8},
+          {.layout = {.tp = 16, .experts = int8}, .in_flight = 2}};
+}
+
+INSTANTIATE_TEST_SUITE_P(Int8, LayoutSweep, testing::ValuesIn(Int8()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Pairs, LayoutSweep, testing::ValuesIn(Pairs()), CaseName);
 INSTANTIATE_TEST_SUITE_P(All, LayoutSweep, testing::ValuesIn(AllLayouts()), CaseName);
 

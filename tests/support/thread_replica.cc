@@ -6,6 +6,7 @@
 
 #include "worker/comm/staged_fabric.h"
 #include "worker/comm/thread_fabric.h"
+#include "worker/exec/row_maximum.h"
 #include "worker/weights/loader.h"
 
 namespace fulger {
@@ -78,6 +79,7 @@ absl::Status ThreadReplica::SetUp(Rank& rank) {
   load.threads = 1;
   load.dtype = options_.weights_as_f32 ? WeightDType::kF32 : WeightDType::kKeep;
   const RankPlan& own = plan_.ranks[static_cast<size_t>(rank.index)];
+  ASSIGN_OR_RETURN(load.reduce_row_maxima, MakeRowMaximum(plan_, rank.index, *rank.fabric, *rank.device));
   ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, load));
   held_[static_cast<size_t>(rank.index)] = rank.weights->bytes();
   ASSIGN_OR_RETURN(rank.runner,

@@ -9,10 +9,7 @@ absl::StatusOr<MoeLayer> MoeLayer::Make(const ModelConfig& config, const RankPla
   result.first_expert_ = rank.experts.begin;
   result.experts_per_token_ = config.text.experts_per_token;
   ASSIGN_OR_RETURN(result.router_, weights.Text(layer, "block_sparse_moe.gate.weight"));
-  ASSIGN_OR_RETURN(const ExpertWeights experts, weights.store().Experts(layer));
-  result.w1_ = experts.w1;
-  result.w3_ = experts.w3;
-  result.w2_ = experts.w2;
+  ASSIGN_OR_RETURN(result.experts_, weights.store().Experts(layer));
   return result;
 }
 
@@ -27,9 +24,12 @@ absl::StatusOr<MutTensorView> MoeLayer::Forward(ExecContext& ctx, const BatchRow
   RETURN_IF_ERROR(ctx.ops.Moe(ctx.stream, {.x = x,
                                            .ids = ids,
                                            .weights = mix,
-                                           .w1 = w1_,
-                                           .w3 = w3_,
-                                           .w2 = w2_,
+                                           .w1 = experts_.w1,
+                                           .w3 = experts_.w3,
+                                           .w2 = experts_.w2,
+                                           .w1_scale = experts_.w1_scale,
+                                           .w3_scale = experts_.w3_scale,
+                                           .w2_scale = experts_.w2_scale,
                                            .first_expert = first_expert_,
                                            .out = out}));
   if (ctx.stage.size() > 1) {

@@ -20,7 +20,8 @@ class MoeLayer {
   int64_t layer_ = 0;
   int64_t first_expert_ = 0;
   int64_t experts_per_token_ = 0;
-  TensorView router_, w1_, w3_, w2_;
+  TensorView router_;
+  ExpertWeights experts_;
 };
 
 }  // namespace fulger

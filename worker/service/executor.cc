@@ -11,6 +11,7 @@
 #include "worker/comm/fabric_factory.h"
 #include "worker/comm/staged_fabric.h"
 #include "worker/exec/rank_runner.h"
+#include "worker/exec/row_maximum.h"
 #include "worker/service/memory_plan.h"
 #include "worker/weights/loader.h"
 
@@ -21,13 +22,15 @@ constexpr size_t kTaskQueue = 4096;
 constexpr auto kProgressInterval = std::chrono::milliseconds(500);
 constexpr auto kProgressNap = std::chrono::milliseconds(1);
 
-Layout FromSpec(const v1::LayoutSpec& spec) {
-  return {.pp = spec.pp(),
-          .tp = spec.tp(),
-          .ep = spec.ep(),
-          .dp = spec.dp(),
-          .vision = spec.vision(),
-          .stage_layers = {spec.stage_layers().begin(), spec.stage_layers().end()}};
+absl::StatusOr<Layout> FromSpec(const v1::LayoutSpec& spec) {
+  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(spec.experts()));
+  return Layout{.pp = spec.pp(),
+                .tp = spec.tp(),
+                .ep = spec.ep(),
+                .dp = spec.dp(),
+                .vision = spec.vision(),
+                .stage_layers = {spec.stage_layers().begin(), spec.stage_layers().end()},
+                .experts = experts};
 }
 
 // The N of "cuda:N"; 0 for other devices, which do not use it.
@@ -118,7 +121,8 @@ absl::Status Executor::SetUp(Rank& rank) {
   ReportPhase(v1::PHASE_DEVICE);
   rank.model_dir = options_.model_dir_override.empty() ? assign_.model_dir() : options_.model_dir_override;
   ASSIGN_OR_RETURN(rank.config, LoadModelConfig(rank.model_dir));
-  ASSIGN_OR_RETURN(rank.plan, MakePlan(rank.config, FromSpec(assign_.layout())));
+  ASSIGN_OR_RETURN(const Layout layout, FromSpec(assign_.layout()));
+  ASSIGN_OR_RETURN(rank.plan, MakePlan(rank.config, layout));
   if (rank.plan.hash != assign_.plan_hash()) {
     return FailedPrecondition("{}/config.json gives plan {}, the coordinator's is {}", rank.model_dir,
                               rank.plan.hash.substr(0, 12), assign_.plan_hash().substr(0, 12));
@@ -199,6 +203,8 @@ absl::Status Executor::Load(Rank& rank) {
     }
     return !stopping_.load();
   };
+  ASSIGN_OR_RETURN(options.reduce_row_maxima,
+                   MakeRowMaximum(rank.plan, assign_.rank(), *rank.fabric, *rank.device));
   ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, options, &rank.loaded));
   return absl::OkStatus();
 }

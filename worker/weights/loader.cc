@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "base/bounded_queue.h"
 #include "base/clock.h"
 #include "worker/weights/piece_reader.h"
+#include "worker/weights/quantize.h"
 #include "worker/weights/store_builder.h"
 
 namespace fulger {
@@ -27,15 +29,41 @@ struct ReadPieceDone {
   Staging* staging = nullptr;  // null: already in place
 };
 
+double Elapsed(TimePoint since) { return Seconds(std::chrono::steady_clock::now() - since); }
+
+// Counts and reports over all runs of a load.
+struct LoadState {
+  const TimePoint start = std::chrono::steady_clock::now();
+  int64_t total = 0;
+  int64_t reported = 0;
+  LoadStats stats;
+};
+
+absl::Status Report(const LoadOptions& options, LoadState& state) {
+  state.reported = state.stats.bytes_used;
+  if (!options.progress) return absl::OkStatus();
+  const double seconds = Elapsed(state.start);
+  const LoadProgress progress{
+      .bytes_done = state.reported,
+      .bytes_total = state.total,
+      .bytes_per_second = seconds > 0 ? static_cast<double>(state.reported) / seconds : 0};
+  if (options.progress(progress)) return absl::OkStatus();
+  return Cancelled("loading abandoned after {} of {} bytes", state.reported, state.total);
+}
+
 // Reader threads take pieces in order; the calling thread copies what they staged, counts and reports.
 class LoadRun {
  public:
-  LoadRun(const std::vector<Piece>& pieces, Device& device, const LoadOptions& options)
-      : pieces_(pieces), device_(device), options_(options), direct_(device.host_accessible()) {
-    for (const Piece& piece : pieces_) total_ += piece.used_bytes();
-  }
+  // `to_host`: the targets' memory is the host's, whatever the device.
+  LoadRun(const std::vector<Piece>& pieces, Device& device, const LoadOptions& options, LoadState& state,
+          bool to_host = false)
+      : pieces_(pieces),
+        device_(device),
+        options_(options),
+        direct_(to_host || device.host_accessible()),
+        state_(state) {}
 
-  absl::StatusOr<LoadStats> Run() {
+  absl::Status Run() {
     const size_t readers =
         std::clamp<size_t>(pieces_.size(), 1, static_cast<size_t>(std::max(1, options_.threads)));
     // Two per reader: one is filled while the other is copied.
@@ -46,11 +74,7 @@ class LoadRun {
     for (size_t i = 0; i < readers; ++i) threads.emplace_back([this] { ReaderLoop(); });
     Consume();
     for (std::thread& t : threads) t.join();
-    RETURN_IF_ERROR(error_);
-    Report();
-    RETURN_IF_ERROR(error_);
-    stats_.seconds = Elapsed();
-    return stats_;
+    return error_;
   }
 
  private:
@@ -68,15 +92,16 @@ class LoadRun {
       const Piece& piece = pieces_[i];
       Staging* staging = nullptr;
       std::byte* out = piece.place();
+      std::byte* scales = piece.scale_place();
       if (!direct_) {
         staging = *free_.Pop();  // the calling thread gives every one back, also after a failure
-        if (staging->size() < static_cast<size_t>(piece.held_bytes())) {
-          staging->resize(static_cast<size_t>(piece.held_bytes()));
-        }
+        const auto bytes = static_cast<size_t>(piece.held_bytes() + piece.scale_bytes());
+        if (staging->size() < bytes) staging->resize(bytes);
         out = staging->data();
+        if (scales != nullptr) scales = out + piece.held_bytes();
       }
-      absl::Status s = ReadPiece(piece, scratch, out);
-      if (s.ok() && options_.reject_non_finite) s = CheckFinite(piece, out);
+      absl::Status s = ReadPiece(piece, scratch, out, scales);
+      if (s.ok() && options_.reject_non_finite && scales == nullptr) s = CheckFinite(piece, out);
       if (!s.ok()) {
         Fail(std::move(s));
         break;
@@ -92,13 +117,16 @@ class LoadRun {
       const std::optional<ReadPieceDone> done = done_.PopFor(kHeartbeat);
       if (done) {
         Finish(*done);
-        if (static_cast<double>(stats_.bytes_used - reported_) < kReportEvery * static_cast<double>(total_))
+        if (static_cast<double>(state_.stats.bytes_used - state_.reported) <
+            kReportEvery * static_cast<double>(state_.total)) {
           continue;
+        }
       } else if (done_.closed() && done_.size() == 0) {
         return;
       }
       // The last report is made once all is known to be well.
-      if (!stop_ && stats_.bytes_used < total_) Report();
+      if (stop_ || state_.stats.bytes_used >= state_.total) continue;
+      if (absl::Status s = Report(options_, state_); !s.ok()) Fail(std::move(s));
     }
   }
 
@@ -107,39 +135,26 @@ class LoadRun {
     if (done.staging != nullptr) {
       if (!stop_) {
         const auto bytes = static_cast<size_t>(piece.held_bytes());
+        const auto scale_bytes = static_cast<size_t>(piece.scale_bytes());
         absl::Status s = device_.CopyToDevice(device_.stream(), done.staging->data(), piece.place(), bytes);
+        if (s.ok() && scale_bytes > 0) {
+          s = device_.CopyToDevice(device_.stream(), done.staging->data() + bytes, piece.scale_place(),
+                                   scale_bytes);
+        }
         if (s.ok()) s = device_.stream().Synchronize();
         if (!s.ok()) Fail(Annotate(s, "tensor " + piece.target->spec->name));
       }
       free_.Push(done.staging);
     }
-    stats_.bytes_used += piece.used_bytes();
-    stats_.bytes_read += piece.read_bytes();
+    state_.stats.bytes_used += piece.used_bytes();
+    state_.stats.bytes_read += piece.read_bytes();
   }
-
-  void Report() {
-    reported_ = stats_.bytes_used;
-    if (!options_.progress) return;
-    const double seconds = Elapsed();
-    const LoadProgress progress{
-        .bytes_done = stats_.bytes_used,
-        .bytes_total = total_,
-        .bytes_per_second = seconds > 0 ? static_cast<double>(stats_.bytes_used) / seconds : 0};
-    if (!options_.progress(progress)) {
-      Fail(Cancelled("loading abandoned after {} of {} bytes", stats_.bytes_used, total_));
-    }
-  }
-
-  double Elapsed() const { return Seconds(std::chrono::steady_clock::now() - start_); }
 
   const std::vector<Piece>& pieces_;
   Device& device_;
   const LoadOptions& options_;
   const bool direct_;
-  const TimePoint start_ = std::chrono::steady_clock::now();
-  int64_t total_ = 0;
-  int64_t reported_ = 0;
-  LoadStats stats_;
+  LoadState& state_;
 
   std::atomic<size_t> next_{0};
   std::atomic<size_t> active_{0};
@@ -150,6 +165,69 @@ class LoadRun {
   BoundedQueue<Staging*> free_{4096};
 };
 
+// Calls fn(first, last) over rows on several threads.
+template <typename F>
+void OnThreads(int threads, int64_t rows, F&& fn) {
+  const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(rows, 1));
+  std::vector<std::thread> pool;
+  for (int64_t i = 1; i < parts; ++i) {
+    pool.emplace_back([&, i] { fn(rows * i / parts, rows * (i + 1) / parts); });
+  }
+  fn(0, rows / parts);
+  for (std::thread& t : pool) t.join();
+}
+
+// A matrix whose rows continue on other ranks: read as it is stored, one matrix at a time, and made int8 once
+// the ranks know the largest magnitude of each whole row.
+absl::Status LoadSharedRows(const LoadTarget& target, Device& device, const LoadOptions& options,
+                            Staging& stored, Staging& staged, LoadState& state) {
+  if (!options.reduce_row_maxima) {
+    return Internal("tensor {}: its rows are cut and nothing was given to agree on scales with",
+                    target.spec->name);
+  }
+  stored.resize(static_cast<size_t>(target.stored_bytes()));
+  LoadTarget as_stored = target;
+  as_stored.held = target.stored;
+  as_stored.memory = stored.data();
+  as_stored.scales = nullptr;
+  const std::vector<LoadTarget> targets = {as_stored};
+  const std::vector<Piece> pieces = CutPieces(targets, options);
+  RETURN_IF_ERROR(LoadRun(pieces, device, options, state, /*to_host=*/true).Run());
+
+  const int64_t row_bytes = target.width * static_cast<int64_t>(ByteSize(target.stored));
+  std::vector<float> scales(static_cast<size_t>(target.rows));
+  OnThreads(options.threads, target.rows, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      scales[static_cast<size_t>(r)] =
+          LargestMagnitude(stored.data() + r * row_bytes, target.stored, target.width);
+    }
+  });
+  for (int64_t r = 0; r < target.rows; ++r) {
+    RETURN_IF_ERROR(CheckMagnitude(target, r, scales[static_cast<size_t>(r)]));
+  }
+  RETURN_IF_ERROR(options.reduce_row_maxima(scales));
+  for (float& s : scales) s = Int8Scale(s);
+
+  const bool direct = device.host_accessible();
+  const auto bytes = static_cast<size_t>(target.rows * target.width);
+  if (!direct) staged.resize(bytes);
+  auto* const out = reinterpret_cast<int8_t*>(direct ? target.memory : staged.data());
+  OnThreads(options.threads, target.rows, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      ToInt8(stored.data() + r * row_bytes, target.stored, target.width, scales[static_cast<size_t>(r)],
+             out + r * target.width);
+    }
+  });
+  if (direct) {
+    std::memcpy(target.scales, scales.data(), scales.size() * sizeof(float));
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(device.CopyToDevice(device.stream(), staged.data(), target.memory, bytes));
+  RETURN_IF_ERROR(
+      device.CopyToDevice(device.stream(), scales.data(), target.scales, scales.size() * sizeof(float)));
+  return device.stream().Synchronize();
+}
+
 }  // namespace
 
 absl::StatusOr<WeightStore> LoadWeights(const Checkpoint& checkpoint, const RankPlan& rank, Device& device,
@@ -157,10 +235,21 @@ absl::StatusOr<WeightStore> LoadWeights(const Checkpoint& checkpoint, const Rank
   RETURN_IF_ERROR(checkpoint.Complete());
   StoreBuilder builder(checkpoint, rank, device, options.dtype);
   RETURN_IF_ERROR(builder.Build());
-  const std::vector<Piece> pieces = CutPieces(builder.targets(), options);
-  LoadRun run(pieces, device, options);
-  ASSIGN_OR_RETURN(const LoadStats result, run.Run());
-  if (stats != nullptr) *stats = result;
+  LoadState state;
+  std::vector<LoadTarget> alone, shared;
+  for (const LoadTarget& target : builder.targets()) {
+    (target.shares_rows ? shared : alone).push_back(target);
+    state.total += target.stored_bytes();
+  }
+  const std::vector<Piece> pieces = CutPieces(alone, options);
+  RETURN_IF_ERROR(LoadRun(pieces, device, options, state).Run());
+  Staging stored, staged;
+  for (const LoadTarget& target : shared) {
+    RETURN_IF_ERROR(LoadSharedRows(target, device, options, stored, staged, state));
+  }
+  RETURN_IF_ERROR(Report(options, state));
+  state.stats.seconds = Elapsed(state.start);
+  if (stats != nullptr) *stats = state.stats;
   return builder.Take();
 }
 

@@ -184,6 +184,31 @@ TEST_F(Loader, OneExpertStoredWiderMakesItsStackWider) {
   EXPECT_EQ(Element(view, 5), DistinctValue(other, 5));
 }
 
+TEST_F(Loader, Int8RefusesWhatIsNotFiniteAndCutRowsWithoutAnAgreement) {
+  Write(DType::kF32);
+  Layout layout = MakeLayout(1, 2);
+  layout.experts = ExpertFormat::kInt8;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout));
+  MemoryDevice device(true);
+  ASSERT_OK_AND_ASSIGN(const Checkpoint whole, Open());
+  EXPECT_THAT(LoadWeights(whole, plan.ranks[0], device, {}).status(),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("w2.weight: its rows are cut")));
+  LoadOptions options;
+  options.reduce_row_maxima = [](std::span<float>) { return absl::OkStatus(); };
+  EXPECT_OK(LoadWeights(whole, plan.ranks[0], device, options).status());
+  for (const char* part : {"w1.weight", "w2.weight"}) {
+    std::vector<TensorToWrite> bad = tensors_;
+    const std::string name = "language_model.model.layers.1.block_sparse_moe.experts.2." + std::string(part);
+    FindTensor(bad, name).values[3] = std::numeric_limits<float>::infinity();
+    WriteSafetensors(folder_.File("model.safetensors"), bad);
+    ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+    EXPECT_THAT(
+        LoadWeights(checkpoint, plan.ranks[0], device, options).status(),
+        StatusIs(absl::StatusCode::kDataLoss,
+                 AllOf(HasSubstr("tensor " + name), HasSubstr("row 0 of this rank's part holds inf"))));
+  }
+}
+
 TEST_F(Loader, ExpertsAreStacked) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());

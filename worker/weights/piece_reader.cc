@@ -9,6 +9,7 @@
 #include "base/bfloat16.h"
 #include "base/check.h"
 #include "base/file.h"
+#include "worker/weights/quantize.h"
 
 namespace fulger {
 namespace {
@@ -67,6 +68,24 @@ absl::Status ReadRows(const Piece& piece, std::byte* raw) {
   return absl::OkStatus();
 }
 
+// Whole rows, each with its own scale.
+absl::Status ReadQuantized(const Piece& piece, std::vector<std::byte>& scratch, std::byte* out,
+                           std::byte* scales) {
+  const LoadTarget& t = *piece.target;
+  FULGER_CHECK(t.width == t.stride, "{}: the scale of a cut row is not this rank's to choose", t.spec->name);
+  std::byte* const raw = Scratch(scratch, piece.read_bytes());
+  RETURN_IF_ERROR(ReadAt(t, piece.offset(), raw, piece.read_bytes()));
+  for (int64_t r = 0; r < piece.end - piece.begin; ++r) {
+    const std::byte* row = raw + r * t.width * Bytes(t.stored);
+    const float largest = LargestMagnitude(row, t.stored, t.width);
+    RETURN_IF_ERROR(CheckMagnitude(t, piece.begin + r, largest));
+    const float scale = Int8Scale(largest);
+    ToInt8(row, t.stored, t.width, scale, reinterpret_cast<int8_t*>(out) + r * t.width);
+    std::memcpy(scales + r * static_cast<int64_t>(sizeof(scale)), &scale, sizeof(scale));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 uint64_t Piece::offset() const {
@@ -98,8 +117,17 @@ std::vector<Piece> CutPieces(const std::vector<LoadTarget>& targets, const LoadO
   return pieces;
 }
 
-absl::Status ReadPiece(const Piece& piece, std::vector<std::byte>& scratch, std::byte* out) {
+absl::Status CheckMagnitude(const LoadTarget& target, int64_t row, float largest) {
+  if (std::isfinite(largest)) return absl::OkStatus();
+  return DataLoss(
+      "tensor {}: {}: expected finite numbers to make int8 of, row {} of this rank's part holds {}",
+      target.spec->name, target.file->path(), row, largest);
+}
+
+absl::Status ReadPiece(const Piece& piece, std::vector<std::byte>& scratch, std::byte* out,
+                       std::byte* scales) {
   const LoadTarget& t = *piece.target;
+  if (t.scales != nullptr) return ReadQuantized(piece, scratch, out, scales);
   if (piece.whole_rows) return ReadWholeRows(piece, scratch, out);
   std::byte* const raw = t.stored == t.held ? out : Scratch(scratch, piece.used_bytes());
   if (t.contiguous()) {

@@ -57,7 +57,7 @@ absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_
   return static_cast<std::byte*>(store_.buffers_.back().data());
 }
 
-void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* memory) {
+void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* memory, std::byte* scales) {
   const TensorSpec& spec = checkpoint_.table()[slice.tensor];
   const TensorSource& source = checkpoint_.source(slice.tensor);
   int64_t columns = 1;  // of the stored tensor; dimensions past the second are whole
@@ -76,7 +76,9 @@ void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* me
   t.stride = columns * inner;
   const int64_t first = slice.rows.begin * t.stride + slice.columns.begin * inner;
   t.offset = source.offset + static_cast<uint64_t>(first * Bytes(t.stored));
-  if (t.width == t.stride) {
+  t.scales = scales;
+  t.shares_rows = scales != nullptr && t.width != t.stride;
+  if (t.width == t.stride && scales == nullptr) {
     t.width = t.stride = t.rows * t.width;
     t.rows = 1;
   }
@@ -99,21 +101,31 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
 
   ExpertWeights& weights = store_.experts_[table[slices[0].tensor].layer];
   const std::array<TensorView*, kStacks> views = {&weights.w1, &weights.w3, &weights.w2};
+  const std::array<TensorView*, kStacks> scale_views = {&weights.w1_scale, &weights.w3_scale,
+                                                        &weights.w2_scale};
+  const bool int8 = rank_.expert_format == ExpertFormat::kInt8;
   for (size_t s = 0; s < kStacks; ++s) {
     const TensorSpec& first = table[stacks[s][0].tensor];
     // One type per stack: a single expert stored as F32 makes it F32.
-    DType held = DType::kBF16;
+    DType held = int8 ? DType::kI8 : DType::kBF16;
     for (const TensorSlice& slice : stacks[s]) {
-      if (HeldType(checkpoint_.source(slice.tensor).dtype) == DType::kF32) held = DType::kF32;
+      if (!int8 && HeldType(checkpoint_.source(slice.tensor).dtype) == DType::kF32) held = DType::kF32;
     }
     const int64_t one = SliceElements(first, stacks[s][0]) * Bytes(held);
     ASSIGN_OR_RETURN(std::byte * memory, Allocate(first, one * rank_.experts.size()));
     std::vector<int64_t> shape = SliceShape(first, stacks[s][0]);
     *views[s] = TensorView(memory, held, {rank_.experts.size(), shape[0], shape[1]});
+    std::byte* scales = nullptr;
+    const int64_t scale_bytes = shape[0] * Bytes(DType::kF32);
+    if (int8) {
+      ASSIGN_OR_RETURN(scales, Allocate(first, scale_bytes * rank_.experts.size()));
+      *scale_views[s] = TensorView(scales, DType::kF32, {rank_.experts.size(), shape[0]});
+    }
     for (const TensorSlice& slice : stacks[s]) {
-      std::byte* const place = memory + one * (table[slice.tensor].expert - rank_.experts.begin);
+      const int64_t expert = table[slice.tensor].expert - rank_.experts.begin;
+      std::byte* const place = memory + one * expert;
       store_.views_[table[slice.tensor].name] = MakeView(place, held, shape);
-      AddTarget(slice, held, place);
+      AddTarget(slice, held, place, int8 ? scales + scale_bytes * expert : nullptr);
     }
   }
   return absl::OkStatus();

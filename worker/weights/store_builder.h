@@ -27,8 +27,12 @@ struct LoadTarget {
   DType stored = DType::kF32;
   DType held = DType::kF32;
   std::byte* memory = nullptr;  // device memory
+  // int8: the rows' scales in device memory, filled while loading.
+  std::byte* scales = nullptr;
+  // int8: other ranks hold the other columns of these rows, and the scale is that of the whole row.
+  bool shares_rows = false;
 
-  bool contiguous() const { return rows == 1; }
+  bool contiguous() const { return rows == 1 && scales == nullptr; }
   int64_t stored_bytes() const { return rows * width * static_cast<int64_t>(ByteSize(stored)); }
 };
 
@@ -46,7 +50,7 @@ class StoreBuilder {
   absl::StatusOr<std::byte*> Allocate(const TensorSpec& spec, int64_t bytes);
   absl::Status AddTensor(const TensorSlice& slice);
   absl::Status AddExperts(const std::vector<TensorSlice>& slices);  // of one layer
-  void AddTarget(const TensorSlice& slice, DType held, std::byte* memory);
+  void AddTarget(const TensorSlice& slice, DType held, std::byte* memory, std::byte* scales = nullptr);
   void AddEmptyVocabulary();
 
   const Checkpoint& checkpoint_;

@@ -19,11 +19,13 @@ struct ExpertWeights {
   TensorView w1;  // [E_local, F_local, H]
   TensorView w3;  // [E_local, F_local, H]
   TensorView w2;  // [E_local, H, F_local]
+  // float32 [E_local, rows of the matrix]; empty unless the plan holds experts as int8.
+  TensorView w1_scale, w3_scale, w2_scale;
 };
 
 // Filled by LoadWeights and constant from then on; views live as long as the store, which the Device must
 // outlive. Element types: F32 or BF16, per tensor as stored (F16 becomes F32); one type within a stack of
-// experts.
+// experts; int8 experts where the plan says so.
 class WeightStore {
  public:
   // The rank's slice, contiguous, by the tensor's name in model/tensors.h. A rank whose run of the vocabulary

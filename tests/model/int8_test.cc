@@ -1,0 +1,69 @@
+// int8 experts against the same bfloat16 model: how far rounding the experts' weights moves the answer.
+//
+// Bound. A row with largest magnitude m becomes multiples of m / 127: an element's error is uniform within
+// half a step, m / (127 sqrt 12) in the root mean square, which against the row's own root mean square is the
+// relative error r of a product with that matrix (L2; for normal rows of n elements m is about sqrt(2 ln n)
+// of it). r is taken from the weights, the worst matrix of the model. A layer has three such factors, w1, w3
+// and w2; independent errors add in squares, and each norm hands relative errors on at full size, so L layers
+// give sqrt(3 L) r. SiLU can double the relative error of what it takes in, and w1 x and w3 x are multiplied:
+// the test allows a factor of 4, as for bfloat16. The models are those where the routing cannot flip.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/bfloat16.h"
+#include "tests/model/golden_run.h"
+#include "tests/support/status_matchers.h"
+
+namespace fulger {
+namespace {
+
+// The largest r of the model's matrices.
+double WorstRounding(const golden::ModelCase& golden, const ModelConfig& config) {
+  double worst = 0;
+  for (const TensorSpec& spec : TensorTable(config)) {
+    if (spec.expert < 0) continue;
+    const std::string name =
+        Locate(config, spec, config.vision ? Naming::kReleased : Naming::kReleasedText).name;
+    const std::vector<float> values = golden::Weight(golden, name, spec.shape);
+    double error = 0, size = 0;
+    const auto columns = static_cast<size_t>(spec.shape[1]);
+    for (size_t row = 0; row < values.size(); row += columns) {
+      double largest = 0;
+      for (size_t c = 0; c < columns; ++c) {
+        const auto v = static_cast<double>(values[row + c]);
+        largest = std::max(largest, std::abs(v));
+        size += v * v;
+      }
+      error += std::pow(largest / 127, 2) / 12 * static_cast<double>(columns);
+    }
+    worst = std::max(worst, std::sqrt(error / size));
+  }
+  return worst;
+}
+
+class Int8 : public testing::TestWithParam<const char*> {};
+
+TEST_P(Int8, LogitsStayWithinTheDerivedBoundOfBfloat16) {
+  ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make(GetParam(), DType::kBF16));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder bf16, PrefillLogits(*checkpoint, false));
+  ASSERT_OK_AND_ASSIGN(const LogitsRecorder int8,
+                       PrefillLogits(*checkpoint, false, {.experts = ExpertFormat::kInt8}));
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(checkpoint->dir()));
+  const double rounding = WorstRounding(checkpoint->golden(), config);
+  const double bound = 4 * std::sqrt(3 * static_cast<double>(config.text.layers())) * rounding;
+  const std::vector<double> errors = RelativeErrors(bf16, int8);
+  const double median = errors[errors.size() / 2];
+  const double ninth = errors[errors.size() * 9 / 10];
+  std::printf("%s: median %.2e, 90%% of %zu rows below %.2e, bound %.2e\n", GetParam(), median, errors.size(),
+              ninth, bound);
+  EXPECT_GT(median, 0) << "the two models are the same: nothing was tested";
+  EXPECT_LE(ninth, bound);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Int8, testing::Values("g0_images", "g0_text", "g1_text", "g3_t257"));
+
+}  // namespace
+}  // namespace fulger
