@@ -1,7 +1,7 @@
 # The commands people type. Everything else is CMake (CMakePresets.json).
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
-.PHONY: all deps build test check bundle test-gpu demo serve format lint clean
+.PHONY: all deps build test check bench bench-check bundle test-gpu demo serve format lint clean
 
 all: build
 
@@ -25,6 +25,12 @@ PART ?= ops
 test-gpu:
 	@[ -x build-bundle/fulger-bundle/test_gpu.py ] || $(MAKE) bundle
 	@build-bundle/fulger-bundle/test_gpu.py $(PART) --out $${OUT:-gpu-results}
+
+bench: build
+	@tests/bench/bench.py
+
+bench-check: build
+	@tests/bench/bench.py --check
 
 demo:
 	@deploy/demo/demo.sh

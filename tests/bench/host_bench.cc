@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -30,6 +31,8 @@
 #include "kernels/ops/ops.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/picture/processor_config.h"
+#include "tests/support/plan_builder.h"
+#include "tests/support/thread_replica.h"
 #include "worker/weights/loader.h"
 
 namespace fulger {
@@ -125,20 +128,21 @@ absl::Status PreparePicture(const std::string& jpeg_file, const std::string& til
   });
 }
 
-// Bytes per second at which `threads` threads read the files from the page cache into memory that is there
-// already and stays in the cache: what no loader that reads files can exceed.
-absl::StatusOr<double> PageCacheRate(const Checkpoint& checkpoint, int threads) {
+// Bytes per second at which `threads` threads read the files from the page cache: into a buffer of 1 MiB each
+// that stays in the cache (`into` null), or into `into`, which has room for all of them.
+absl::StatusOr<double> PageCacheRate(const Checkpoint& checkpoint, int threads, std::byte* into) {
   constexpr uint64_t kPiece = uint64_t{1} << 20;
   struct Part {
     const File* file;
     uint64_t offset;
     uint64_t bytes;
+    uint64_t place;
   };
   std::vector<Part> parts;
   uint64_t total = 0;
   for (const SafetensorsFile& shard : checkpoint.files()) {
     for (uint64_t at = 0; at < shard.file().size(); at += kPiece) {
-      parts.push_back({&shard.file(), at, std::min(kPiece, shard.file().size() - at)});
+      parts.push_back({&shard.file(), at, std::min(kPiece, shard.file().size() - at), total});
       total += parts.back().bytes;
     }
   }
@@ -151,8 +155,8 @@ absl::StatusOr<double> PageCacheRate(const Checkpoint& checkpoint, int threads) 
       pool.emplace_back([&] {
         std::vector<std::byte> buffer(kPiece);
         for (size_t i = next++; i < parts.size(); i = next++) {
-          if (!parts[i].file->ReadAt(parts[i].offset, std::span(buffer).first(parts[i].bytes)).ok())
-            failed = true;
+          std::byte* to = into == nullptr ? buffer.data() : into + parts[i].place;
+          if (!parts[i].file->ReadAt(parts[i].offset, {to, parts[i].bytes}).ok()) failed = true;
         }
       });
     }
@@ -161,27 +165,64 @@ absl::StatusOr<double> PageCacheRate(const Checkpoint& checkpoint, int threads) 
   return static_cast<double>(total) / watch.Lap();
 }
 
+// The same into memory that is allocated for it, as a loader must.
+absl::StatusOr<double> PageCacheRateNew(const Checkpoint& checkpoint, int threads, Device& device) {
+  uint64_t bytes = 0;
+  for (const SafetensorsFile& shard : checkpoint.files()) bytes += shard.file().size();
+  ASSIGN_OR_RETURN(const Buffer memory, device.Allocate(bytes));
+  return PageCacheRate(checkpoint, threads, static_cast<std::byte*>(memory.data()));
+}
+
 absl::Status Load(const std::string& dir, int threads) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(dir));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir, config));
   ASSIGN_OR_RETURN(const Plan plan, MakePlan(config, Layout{}));
   ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
                    MakeDevice("cpu", DeviceOptions{.threads = threads}));
-  RETURN_IF_ERROR(PageCacheRate(checkpoint, threads).status());  // brings the files into the cache
+  // Brings the files into the cache.
+  RETURN_IF_ERROR(PageCacheRate(checkpoint, threads, nullptr).status());
   return RepeatPerLine({{"threads", threads}}, [&]() -> absl::StatusOr<Json> {
-    ASSIGN_OR_RETURN(const double before, PageCacheRate(checkpoint, threads));
+    ASSIGN_OR_RETURN(const double warm, PageCacheRate(checkpoint, threads, nullptr));
+    ASSIGN_OR_RETURN(const double fresh, PageCacheRateNew(checkpoint, threads, *device));
     LoadStats stats;
-    Stopwatch watch;
     {
       ASSIGN_OR_RETURN(const WeightStore store, LoadWeights(checkpoint, plan.ranks[0], *device,
                                                             LoadOptions{.threads = threads}, &stats));
     }
-    const double seconds = watch.Lap();
-    ASSIGN_OR_RETURN(const double after, PageCacheRate(checkpoint, threads));
-    const double rate = static_cast<double>(stats.bytes_used) / stats.seconds;
-    return Json{
-        {"seconds", seconds}, {"bytes", stats.bytes_used}, {"rate", rate}, {"limit", (before + after) / 2}};
+    return Json{{"bytes", stats.bytes_used},
+                {"rate", static_cast<double>(stats.bytes_used) / stats.seconds},
+                {"limit_warm", warm},
+                {"limit_new", fresh}};
   });
+}
+
+class LogitsWriter final : public LogitsObserver {
+ public:
+  explicit LogitsWriter(const std::string& path) : out_(path, std::ios::binary) {}
+  void OnLogits(uint64_t, int64_t, std::span<const float> logits) override {
+    out_.write(reinterpret_cast<const char*>(logits.data()),
+               static_cast<std::streamsize>(logits.size_bytes()));
+  }
+  bool Finish() { return static_cast<bool>(out_.flush()); }
+
+ private:
+  std::ofstream out_;
+};
+
+// The logits after each of `ids`, float32 [ids, vocabulary]: what a peer that is measured must give too.
+absl::Status WriteLogits(const std::string& dir, const std::vector<int32_t>& ids, int threads,
+                         const std::string& path) {
+  LogitsWriter writer(path);
+  ThreadReplicaOptions options;
+  options.weights_as_f32 = false;
+  options.make_device = [threads] { return MakeDevice("cpu", DeviceOptions{.threads = threads}); };
+  options.logits = &writer;
+  ASSIGN_OR_RETURN(const auto replica, ThreadReplica::Start(dir, Layout{}, options));
+  PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+  DriverRequest request{.id = 1, .prompt = ids, .pictures = {}, .sampling = {}};
+  request.sampling.set_max_tokens(1);
+  RETURN_IF_ERROR(driver.Run({request}).status());
+  return writer.Finish() ? absl::OkStatus() : Unavailable("{}: cannot be written", path);
 }
 
 int Main(int argc, char** argv) {
@@ -199,9 +240,16 @@ int Main(int argc, char** argv) {
   CLI::App* load = app.add_subcommand("load", "a checkpoint into memory");
   load->add_option("--dir", input, "the checkpoint")->required();
   load->add_option("--threads", threads, "readers")->capture_default_str();
+  std::vector<int32_t> ids;
+  CLI::App* logits = app.add_subcommand("logits", "the logits after each of some ids");
+  logits->add_option("--dir", input, "the checkpoint")->required();
+  logits->add_option("--ids", ids, "a,b,...")->required()->delimiter(',');
+  logits->add_option("--out", output, "where to write them (float32)")->required();
+  logits->add_option("--threads", threads, "compute threads")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = *tokenizer ? Tokenize(model, input, output)
                               : *picture ? PreparePicture(input, output)
+                              : *logits  ? WriteLogits(input, ids, threads, output)
                                          : Load(input, threads);
   if (!status.ok()) std::cerr << status << "\n";
   return status.ok() ? 0 : 1;

@@ -20,6 +20,7 @@ class FarDevice final : public Device {
  public:
   std::string name() const override { return "far"; }
   std::string Describe() const override { return "memory that only copies reach"; }
+  std::string Arithmetic() const override { return "none"; }
   Stream& stream() override { return stream_; }
   Ops& ops() override {
     FULGER_CHECK(false, "communication computes nothing");
