@@ -3,6 +3,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -324,16 +325,24 @@ TEST(HttpServer, TooManyConnections) {
   auto server = Serve(std::move(router), {.max_connections = 1});
   TestClient first(server->port());
   EXPECT_EQ(first.Call("GET", "/echo").status, 200);
-  // The first is idle: it makes room.
-  TestClient second(server->port());
-  second.Send(TestClient::Request("GET", "/wait", ""));
-  auto responder = caught.Get();
+  // The first is idle and makes room, as soon as the server has seen its answer written: until then others
+  // are refused.
+  auto caught_one = caught.responder.get_future();
+  std::optional<TestClient> second;
+  for (int tries = 0; tries < 1000 && caught_one.wait_for(milliseconds(10)) != std::future_status::ready;
+       ++tries) {
+    if (second.has_value() && !second->AtEnd(milliseconds(1))) continue;
+    second.emplace(server->port());
+    second->Send(TestClient::Request("GET", "/wait", ""));
+  }
+  ASSERT_EQ(caught_one.wait_for(seconds(0)), std::future_status::ready);
+  auto responder = caught_one.get();
   EXPECT_TRUE(first.AtEnd());
   // The second is not.
   TestClient third(server->port());
   EXPECT_TRUE(third.AtEnd());
   responder->Send({.status = 200, .content_type = "text/plain", .body = "done", .headers = {}});
-  EXPECT_EQ(second.ReadResponse().body, "done");
+  EXPECT_EQ(second->ReadResponse().body, "done");
 }
 
 TEST(HttpServer, ConnectionsThatWereOpenedAndLeftKeepNobodyOut) {

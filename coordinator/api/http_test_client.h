@@ -4,11 +4,13 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -134,6 +136,11 @@ class TestClient {
     while (More()) {
     }
     return ended_;
+  }
+  // The same, waiting for at most so long.
+  bool AtEnd(std::chrono::milliseconds limit) {
+    pollfd readable{.fd = fd_, .events = POLLIN, .revents = 0};
+    return poll(&readable, 1, static_cast<int>(limit.count())) > 0 && AtEnd();
   }
 
  private:
