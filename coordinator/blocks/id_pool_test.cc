@@ -46,6 +46,43 @@ TEST(IdPoolTest, AHugePoolCostsNothing) {
   EXPECT_EQ(pool.free(), INT32_MAX - 1);
 }
 
+TEST(IdPoolTest, ASharedIdIsFreeWhenTheLastOwnerAndKeeperIsGone) {
+  IdPool pool("block", 3);
+  const std::vector<int32_t> id = {pool.Take()};
+  pool.Own(id);
+  pool.Keep(id);
+  pool.Release(id, /*last_step=*/5);
+  pool.Release(id, /*last_step=*/3);
+  EXPECT_EQ(pool.releasing(), 1);  // until step 5, although its last owner named it in step 3
+  pool.StepsDone(3);
+  EXPECT_EQ(pool.releasing(), 1);
+  pool.StepsDone(5);
+  EXPECT_EQ(pool.kept(), 1);
+  EXPECT_TRUE(pool.is_kept(id[0]));
+  EXPECT_EQ(pool.free(), 2);
+  pool.Own(id);
+  EXPECT_EQ(pool.kept(), 0);
+  pool.Unkeep(id);
+  EXPECT_EQ(pool.owned(), 1);
+  pool.Release(id, /*last_step=*/5);
+  EXPECT_EQ(pool.free(), 3);
+}
+
+TEST(IdPoolTest, AnIdThatIsOwnedAgainWhileReleasingStays) {
+  IdPool pool("block", 3);
+  const std::vector<int32_t> id = {pool.Take()};
+  pool.Keep(id);
+  pool.Release(id, /*last_step=*/2);
+  pool.Own(id);
+  pool.StepsDone(2);
+  EXPECT_EQ(pool.owned(), 1);
+  pool.Release(id, /*last_step=*/4);
+  pool.Unkeep(id);
+  EXPECT_EQ(pool.releasing(), 1);
+  pool.StepsDone(4);
+  EXPECT_EQ(pool.free(), 3);
+}
+
 using IdPoolDeathTest = testing::Test;
 TEST(IdPoolDeathTest, DoubleFreeAndForeignIdsAreBugs) {
   IdPool pool("slot", 2);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "coordinator/blocks/anchor_positions.h"
 #include "coordinator/engine/backend.h"
 #include "coordinator/engine/engine_observer.h"
 #include "coordinator/engine/types.h"
@@ -18,7 +19,9 @@ namespace fulger {
 struct EngineConfig {
   std::string replica = "0";
   int64_t max_queued_requests = 4096;  // beyond: RESOURCE_EXHAUSTED at Submit
-  int64_t max_running_requests = 256;  // also bounded by the slots of the replica
+  int64_t max_running_requests = 256;  // also bounded by the slots of the replica, less those of anchors
+  int64_t anchors = 0;                 // slots for saved prefixes; 0: none are saved
+  AnchorRules anchor_rules;
   int64_t max_step_tokens = 2048;  // also bounded by the replica's capacity; well above the running requests
   int64_t max_context = 131072;    // prompt + completion; longer prompts are refused at Submit
   // Steps in flight with one stage, and rows of one sequence in flight; each further stage adds a step. 2:
@@ -36,6 +39,8 @@ struct EngineStats {
   uint64_t epoch = 0;
   int64_t running = 0, waiting = 0;
   int64_t blocks_total = 0, blocks_used = 0, slots_total = 0, slots_used = 0;
+  int64_t anchors = 0, blocks_cached = 0;  // saved prefixes; blocks that nothing but they hold
+  uint64_t anchor_evictions = 0, anchor_hits = 0, cached_tokens = 0;
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
   uint64_t pictures = 0, pictures_encoded = 0;  // of requests; those not encoded were found in the cache
   double seconds_since_step = -1;  // age of the last finished step, probes included; -1: none in this epoch

@@ -88,6 +88,9 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
     r->image_tokens += span.image->tokens;
     r->images.push_back(std::move(span.image));
   }
+  s.priority = request.priority;
+  s.use_anchors = request.use_anchors && s.sampling.prompt_logprobs() == 0;  // those need every row
+  s.anchors = ChooseAnchors(s.prompt_count, request.borders, s.images, config_.anchor_rules);
   const bool fresh = by_id_.emplace(r->id, r).second;
   FULGER_CHECK(fresh, "request {} submitted twice", r->id);
   requests_.emplace(s.order, std::move(owned));
@@ -135,6 +138,7 @@ void EngineCore::Up(uint64_t epoch, const ReplicaCapacity& capacity) {
     LogError("{}", Message(down_reason_));
     return;
   }
+  const int64_t anchors = std::min(config_.anchors, capacity.slots - 1);
   planner_ = std::make_unique<StepPlanner>(
       PlannerConfig{.replica = config_.replica,
                     .epoch = epoch,
@@ -142,12 +146,13 @@ void EngineCore::Up(uint64_t epoch, const ReplicaCapacity& capacity) {
                     .block_size = capacity.block_size,
                     .slots = capacity.slots,
                     .step_tokens = std::min(config_.max_step_tokens, capacity.max_step_tokens),
-                    .max_running = std::min(config_.max_running_requests, capacity.slots),
+                    .max_running = std::min(config_.max_running_requests, capacity.slots - anchors),
                     .stages = capacity.stages,
                     .steps_in_flight = config_.steps_in_flight,
                     .features = {.bytes = config_.feature_cache_bytes,
                                  .row_bytes = config_.feature_row_bytes,
-                                 .encoding = config_.max_images_encoding}});
+                                 .encoding = config_.max_images_encoding},
+                    .anchors = {.anchors = anchors}});
   LogInfo("replica {} epoch {}: {} blocks of {} tokens, {} slots, {} stages; {} requests wait",
           config_.replica, epoch, capacity.blocks, capacity.block_size, capacity.slots, capacity.stages,
           requests_.size());
@@ -162,6 +167,7 @@ void EngineCore::Down(const absl::Status& why) {
   LogWarn("replica {} epoch {} is down, {} requests will resume: {}", config_.replica, epoch_,
           requests_.size(), Message(why));
   totals_.preemptions += planner_->preemptions();
+  totals_.anchor_evictions += planner_->anchors().evictions();
   planner_.reset();
   steps_.clear();
   last_step_time_ = {};
@@ -171,13 +177,14 @@ void EngineCore::Down(const absl::Status& why) {
 
 void EngineCore::Pump() {
   if (planner_ == nullptr) return;
+  while (auto plan = planner_->Next()) SubmitPlan(std::move(plan));
+  // After planning, which may find that an anchor spares a picture, or that it is gone.
   const StepPlanner::FeatureChanges changes = planner_->UpdateFeatures();
   if (!changes.evict.empty()) backend_->Evict(epoch_, changes.evict);
   totals_.pictures_encoded += changes.encode.size();
   for (const auto& encode : changes.encode) {
     backend_->Encode(epoch_, Owner(*encode.sequence)->images[encode.image]);
   }
-  while (auto plan = planner_->Next()) SubmitPlan(std::move(plan));
   if (probe_due_ && steps_.empty()) SubmitPlan(planner_->Probe());
   probe_due_ = false;
 }
@@ -199,6 +206,8 @@ void EngineCore::SubmitPlan(std::shared_ptr<const v1::StepPlan> plan) {
     if (request->scheduled != TimePoint{}) continue;
     request->scheduled = now;
     totals_.prompt_tokens += static_cast<uint64_t>(request->sequence.prompt_count);
+    totals_.cached_tokens += static_cast<uint64_t>(request->sequence.cache.cached);
+    totals_.anchor_hits += request->sequence.cache.cached > 0 ? 1 : 0;
   }
   steps_.push_back(info);
   backend_->Submit(std::move(plan));
@@ -374,9 +383,18 @@ void EngineCore::FeaturesReady(uint64_t epoch, const std::string& key, const abs
   for (Request* request : needing) End(request, FinishReason::kError, Annotate(status, "encoding a picture"));
 }
 
+// Rows planned behind a stop id or the last token are dead on the workers, so that the state is that after all
+// ids (the last token of the length is never run). Behind a stop string or a cancel rows have run that nobody
+// wanted.
+int64_t EngineCore::IntactPositions(const Request& request, FinishReason reason) {
+  const auto ids = static_cast<int64_t>(request.sequence.ids.size());
+  if (reason == FinishReason::kStopId) return ids;
+  return reason == FinishReason::kLength ? ids - 1 : 0;
+}
+
 void EngineCore::End(Request* request, FinishReason reason, const absl::Status& error, int32_t stop_id) {
   if (planner_ != nullptr && request->sequence.phase != Sequence::Phase::kIdle) {
-    planner_->Remove(&request->sequence);
+    planner_->Remove(&request->sequence, IntactPositions(*request, reason));
   }
   by_id_.erase(request->id);
   const auto owned = std::move(requests_.extract(request->sequence.order).mapped());
@@ -385,7 +403,9 @@ void EngineCore::End(Request* request, FinishReason reason, const absl::Status& 
                               .error = error,
                               .prompt_tokens = request->sequence.prompt_count,
                               .completion_tokens = request->delivered,
-                              .image_tokens = request->image_tokens};
+                              .cached_tokens = request->sequence.cache.cached,
+                              .image_tokens = request->image_tokens,
+                              .cache = request->sequence.cache};
   on_end_(request->id);
   request->sink->OnDone(completion);
   if (observer_ != nullptr) Report(*request, completion);
@@ -416,10 +436,13 @@ EngineStats EngineCore::Stats() const {
   stats.running = planner_->running();
   stats.waiting = planner_->waiting();
   stats.blocks_total = planner_->blocks().size();
-  stats.blocks_used = stats.blocks_total - planner_->blocks().free();
+  stats.blocks_used = stats.blocks_total - planner_->blocks().free() - planner_->blocks().kept();
   stats.slots_total = planner_->slots().size();
-  stats.slots_used = stats.slots_total - planner_->slots().free();
+  stats.slots_used = stats.slots_total - planner_->slots().free() - planner_->anchors().size();
   stats.preemptions += planner_->preemptions();
+  stats.anchors = planner_->anchors().size();
+  stats.blocks_cached = planner_->blocks().kept();
+  stats.anchor_evictions += planner_->anchors().evictions();
   return stats;
 }
 

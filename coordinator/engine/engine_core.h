@@ -77,6 +77,7 @@ class EngineCore {
   void NoteProbe(const v1::StepResult& result);
   void RecordStep(uint64_t step);
   void EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows, const v1::StepResult& result);
+  static int64_t IntactPositions(const Request& request, FinishReason reason);
   void End(Request* request, FinishReason reason, const absl::Status& error = absl::OkStatus(),
            int32_t stop_id = -1);
   void Report(const Request& request, const Completion& completion);

@@ -400,11 +400,13 @@ class RandomRun {
     EXPECT_EQ(core_.Stats().blocks_used + core_.Stats().slots_used, 0);
     for (const auto& [request, sink] : all_) ExpectReference(request, *sink);
   }
-  uint64_t preemptions() const { return core_.Stats().preemptions; }
+  EngineStats stats() const { return core_.Stats(); }
 
  private:
   EngineConfig Config() {
     return {.max_running_requests = Between(1, 9),
+            .anchors = Between(0, 5),
+            .anchor_rules = {.interval = Between(0, 12), .min_gap = Between(1, 4)},
             .max_step_tokens = Between(1, 30),
             .steps_in_flight = Between(1, 3),
             .feature_cache_bytes = 4 * 7,
@@ -417,11 +419,28 @@ class RandomRun {
 
   void Submit(const std::string& id) {
     EngineRequest request = RandomRequest(&random_, id, std::min<int64_t>(40, max_length_ - 1));
+    if (!all_.empty() && Chance(2)) ContinueConversation(&request);
+    request.priority = static_cast<int32_t>(Between(-1, 1));
+    request.use_anchors = !Chance(9);
+    for (int64_t p = Between(1, 9); p < std::ssize(request.prompt); p += Between(1, 9)) {
+      request.borders.push_back(p);
+    }
     auto sink = std::make_shared<RecordingSink>(Chance(5) ? static_cast<size_t>(Between(1, 9)) : 0);
     all_.emplace_back(request, sink);
     ++live_;
     core_.Submit(std::move(request), std::move(sink));
     core_.Pump();
+  }
+
+  // The next turn of an earlier request: its prompt, what it got, something new.
+  void ContinueConversation(EngineRequest* request) {
+    const auto& [earlier, sink] = all_[static_cast<size_t>(Between(0, std::ssize(all_) - 1))];
+    std::vector<int32_t> prompt = earlier.prompt;
+    for (const int32_t token : sink->tokens()) prompt.push_back(token);
+    prompt.push_back(request->prompt.front());
+    if (std::ssize(prompt) >= std::min<int64_t>(60, max_length_)) return;
+    request->prompt = std::move(prompt);
+    request->images = earlier.images;
   }
 
   void Cancel() {
@@ -462,15 +481,17 @@ class RandomRun {
 };
 
 TEST(EngineCoreRandomTest, EveryRequestGetsTheReferenceTokens) {
-  uint64_t preemptions = 0;
+  uint64_t preemptions = 0, hits = 0;
   for (uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     RandomRun run(seed);
     run.Run(40);
     if (testing::Test::HasFailure()) return;
-    preemptions += run.preemptions();
+    preemptions += run.stats().preemptions;
+    hits += run.stats().anchor_hits;
   }
   EXPECT_GT(preemptions, 100u);
+  EXPECT_GT(hits, 300u);
 }
 
 }  // namespace

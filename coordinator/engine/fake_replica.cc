@@ -68,7 +68,6 @@ v1::StepResult FakeReplica::Run(const v1::StepPlan& plan) {
   for (const uint64_t id : plan.retired_masks()) masks_.erase(id);
   for (const uint64_t id : plan.retired()) {
     Expect(sequences_.contains(id), fmt::format("retires unknown sequence {}", id));
-    for (const int32_t block : sequences_[id].blocks) block_owner_.erase(block);
     slot_owner_.erase(sequences_[id].slot);
     sequences_.erase(id);
     retired_.insert(id);
@@ -100,12 +99,18 @@ v1::StepResult FakeReplica::Run(const v1::StepPlan& plan) {
 
 void FakeReplica::Operate(const v1::StepPlan& plan) {
   for (const v1::Operation& operation : plan.operations()) {
-    Expect(operation.kind() == v1::Operation::ZERO_SLOT, "unexpected " + operation.ShortDebugString());
+    const bool block = operation.kind() == v1::Operation::COPY_BLOCK;
     for (const Named& named : in_flight_) {
-      Expect(!named.slots.contains(operation.to()),
-             fmt::format("zeroes slot {}, which step {} in flight names", operation.to(), named.step));
+      Expect(!(block ? named.blocks : named.slots).contains(operation.to()),
+             fmt::format("{} writes what step {} in flight names", operation.ShortDebugString(), named.step));
     }
-    slots_[operation.to()] = {.zeroed = true};
+    if (block) {
+      cells_[operation.to()] = cells_[operation.from()];
+      continue;
+    }
+    SlotState& to = slots_[operation.to()];
+    to = operation.kind() == v1::Operation::COPY_SLOT ? slots_[operation.from()] : SlotState{};
+    to.fresh = true;
   }
 }
 
@@ -118,8 +123,8 @@ void FakeReplica::Announce(const v1::StepPlan& plan) {
     Expect(!sequences_.contains(id) && !retired_.contains(id), fmt::format("announces {} again", id));
     Expect(announced.slot() >= 0 && announced.slot() < capacity_.slots, "slot out of range");
     Expect(slot_owner_.emplace(announced.slot(), id).second, fmt::format("slot {} shared", announced.slot()));
-    Expect(slots_[announced.slot()].zeroed, fmt::format("slot {} not zeroed", announced.slot()));
-    slots_[announced.slot()].zeroed = false;
+    Expect(slots_[announced.slot()].fresh, fmt::format("slot {} was not prepared", announced.slot()));
+    slots_[announced.slot()].fresh = false;
     State& s = sequences_[id];
     s.ids.assign(announced.ids().begin(), announced.ids().end());
     s.prompt_count = announced.prompt_count();
@@ -129,11 +134,6 @@ void FakeReplica::Announce(const v1::StepPlan& plan) {
   for (const v1::BlockAddition& addition : plan.blocks()) {
     for (const int32_t block : addition.blocks()) {
       Expect(block >= 0 && block < capacity_.blocks, fmt::format("block {} out of range", block));
-      Expect(block_owner_.emplace(block, addition.sequence()).second, fmt::format("block {} shared", block));
-      for (const Named& named : in_flight_) {
-        Expect(!named.blocks.contains(block),
-               fmt::format("gives out block {}, which step {} in flight names", block, named.step));
-      }
       sequences_[addition.sequence()].blocks.push_back(block);
     }
   }
@@ -155,6 +155,7 @@ void FakeReplica::RunRow(const v1::StepPlan& plan, const v1::Row& row, v1::StepR
          fmt::format("sequence {} runs position {} after {}", row.sequence(), row.position(),
                      slots_[s.slot].positions));
   if (!violations_.empty()) return;  // the first ones are what matters
+  FindAnchored(row.position(), &s);
   const uint64_t hash = Absorb(plan, row, &s);
   CheckCache(row.sequence(), s, end);
   Expect(row.sample() == (end == static_cast<int64_t>(s.ids.size())), "samples elsewhere than at the end");
@@ -174,20 +175,32 @@ uint64_t FakeReplica::Absorb(const v1::StepPlan& plan, const v1::Row& row, State
     }
     slot.hash = Mix(slot.hash, value);
     ++slot.positions;
-    auto& cells = cells_[s->blocks[static_cast<size_t>(p / capacity_.block_size)]];
-    cells.resize(static_cast<size_t>(capacity_.block_size));
-    cells[static_cast<size_t>(p % capacity_.block_size)] = {.sequence = row.sequence(), .position = p};
+    CellOf(*s, p) = {.hash = slot.hash, .position = p};
+    s->states.push_back(slot.hash);
   }
   return slot.hash;
+}
+
+FakeReplica::Cell& FakeReplica::CellOf(const State& s, int64_t position) {
+  auto& cells = cells_[s.blocks[static_cast<size_t>(position / capacity_.block_size)]];
+  cells.resize(static_cast<size_t>(capacity_.block_size));
+  return cells[static_cast<size_t>(position % capacity_.block_size)];
+}
+
+// The first row of a sequence that continues from an anchor: its blocks must end in the state of its slot.
+void FakeReplica::FindAnchored(int64_t position, State* s) {
+  while (static_cast<int64_t>(s->states.size()) < position) {
+    s->states.push_back(CellOf(*s, static_cast<int64_t>(s->states.size())).hash);
+  }
+  Expect(position == 0 || s->states.back() == slots_[s->slot].hash, "an anchor's blocks are not its slot's");
 }
 
 // Attention would read every position so far: nobody else may have written there.
 void FakeReplica::CheckCache(uint64_t id, const State& s, int64_t positions) {
   for (int64_t p = 0; p < positions; ++p) {
-    const auto& cells = cells_[s.blocks[static_cast<size_t>(p / capacity_.block_size)]];
-    const Cell& cell = cells[static_cast<size_t>(p % capacity_.block_size)];
-    Expect(cell.sequence == id && cell.position == p,
-           fmt::format("sequence {} position {} was overwritten by sequence {}", id, p, cell.sequence));
+    const Cell& cell = CellOf(s, p);
+    Expect(cell.hash == s.states[static_cast<size_t>(p)] && cell.position == p,
+           fmt::format("sequence {} position {} was overwritten by position {}", id, p, cell.position));
   }
 }
 

@@ -49,17 +49,18 @@ class FakeReplica {
     v1::SamplingParams sampling;
     int32_t slot = -1;
     std::vector<int32_t> blocks;
+    std::vector<uint64_t> states;  // that it had after each position, or found in the blocks of an anchor
     uint64_t sampled_by = 0;
     bool dead = false;
   };
-  struct Cell {  // what one position wrote into its block
-    uint64_t sequence = 0;
+  struct Cell {  // what one position wrote into its block: the state after it
+    uint64_t hash = 0;
     int64_t position = -1;
   };
   struct SlotState {
     uint64_t hash = 0;
     int64_t positions = 0;
-    bool zeroed = false;
+    bool fresh = false;  // zeroed or copied into, for a sequence to come
   };
   struct Named {  // by a step in flight
     uint64_t step = 0;
@@ -72,6 +73,8 @@ class FakeReplica {
   void Announce(const v1::StepPlan& plan);
   void RunRow(const v1::StepPlan& plan, const v1::Row& row, v1::StepResult* result);
   uint64_t Absorb(const v1::StepPlan& plan, const v1::Row& row, State* s);
+  Cell& CellOf(const State& s, int64_t position);
+  void FindAnchored(int64_t position, State* s);
   void CheckCache(uint64_t id, const State& s, int64_t position);
   void Sample(const v1::Row& row, uint64_t hash, State* s, uint64_t step, v1::StepResult* result);
 
@@ -79,7 +82,7 @@ class FakeReplica {
   std::map<uint64_t, State> sequences_;
   std::set<uint64_t> retired_;
   std::map<uint64_t, std::string> masks_;  // announced -> bits
-  std::map<int32_t, uint64_t> block_owner_, slot_owner_;
+  std::map<int32_t, uint64_t> slot_owner_;
   std::map<int32_t, std::vector<Cell>> cells_;
   std::map<int32_t, SlotState> slots_;
   std::map<std::string, int64_t> features_;  // key -> rows

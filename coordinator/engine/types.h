@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "coordinator/blocks/cache_report.h"
 #include "coordinator/scheduler/token_mask.h"
 #include "fulger/v1/step.pb.h"
 
@@ -50,6 +51,9 @@ struct EngineRequest {
   TimePoint arrival{};
   std::shared_ptr<TokenConstraint> constraint{};  // null: any tokens
   std::shared_ptr<const TokenMask> first_mask{};  // with a constraint: of the first token
+  int32_t priority = 0;          // smaller is sooner; see coordinator/scheduler
+  std::vector<int64_t> borders;  // where messages end in the prompt, ascending: worth an anchor
+  bool use_anchors = true;       // false: neither continues from an anchor nor leaves any
 };
 
 struct Token {
@@ -67,8 +71,9 @@ struct Completion {
   absl::Status error;    // with kError
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // tokens delivered to the sink
-  int64_t cached_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt: not run, but continued from an anchor
   int64_t image_tokens = 0;
+  CacheReport cache;
 };
 
 // Where a request's tokens go. Called on the engine thread only, in order, and must not block: a slow client

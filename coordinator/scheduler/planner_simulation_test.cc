@@ -1,9 +1,8 @@
-// Random arrivals, cancellations, early stops and shortages against the planner; simulated workers hold every
-// plan to the contract. FULGER_SIMULATED_REQUESTS sets the length (the slow variant: 100,000).
+// Random arrivals, cancellations, early stops and shortages against the planner, with pictures, priorities,
+// shared prefixes and anchors; simulated workers hold every plan to the contract.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <deque>
 #include <map>
 #include <memory>
@@ -13,140 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/scheduler/simulated_workers.h"
 #include "coordinator/scheduler/step_planner.h"
 
 namespace fulger {
 namespace {
 
-constexpr int32_t kToken = 7;
-
-// What the workers know of a sequence. Blocks and slots belong to it until it is retired.
-struct WorkerSequence {
-  int64_t known = 0;
-  int64_t ran = 0;
-  int64_t max_length = 0;
-  int32_t slot = -1;
-  std::vector<int32_t> blocks;
-  uint64_t sampled_by = 0;
-  bool finished = false;  // by a stop id: later rows are dead
-};
-
-class SimulatedWorkers {
- public:
-  SimulatedWorkers(const PlannerConfig& config, std::mt19937_64* random) : config_(config), random_(random) {}
-
-  std::set<std::string> ready;  // features
-
-  void Submit(const std::shared_ptr<const v1::StepPlan>& plan) {
-    ASSERT_EQ(plan->step(), ++last_step_);
-    for (const uint64_t id : plan->retired()) Retire(id);
-    std::set<int32_t> zeroed;
-    for (const auto& operation : plan->operations()) {
-      ASSERT_EQ(operation.kind(), v1::Operation::ZERO_SLOT);
-      ASSERT_TRUE(zeroed.insert(operation.to()).second);
-    }
-    for (const auto& announced : plan->new_sequences()) Announce(announced, zeroed);
-    for (const auto& addition : plan->blocks()) AddBlocks(addition);
-    Answer answer{.step = plan->step(), .tokens = {}};
-    int64_t tokens = 0;
-    std::set<uint64_t> rows;
-    for (const auto& row : plan->rows()) {
-      ASSERT_TRUE(rows.insert(row.sequence()).second) << "two rows of one sequence";
-      tokens += row.count();
-      RunRow(row, plan->step(), &answer);
-      for (const int32_t block : sequences_.at(row.sequence()).blocks) named_[block].insert(plan->step());
-      named_slots_[sequences_.at(row.sequence()).slot].insert(plan->step());
-    }
-    ASSERT_LE(tokens, config_.step_tokens);
-    for (const auto& features : plan->features()) {
-      ASSERT_TRUE(ready.contains(features.key())) << features.ShortDebugString();
-    }
-    answers_.push_back(answer);
-  }
-
-  struct Answer {
-    uint64_t step = 0;
-    std::map<uint64_t, bool> tokens;  // sequence -> stopped
-  };
-  bool idle() const { return answers_.empty(); }
-  // The answer of the oldest step; from now on nothing in it counts as in flight.
-  Answer Next() {
-    Answer answer = answers_.front();
-    answers_.pop_front();
-    answered_ = answer.step;
-    return answer;
-  }
-  size_t sequences() const { return sequences_.size(); }
-
- private:
-  void Retire(uint64_t id) {
-    ASSERT_TRUE(sequences_.contains(id)) << "retired twice: " << id;
-    for (const int32_t block : sequences_.at(id).blocks) block_owner_.erase(block);
-    slot_owner_.erase(sequences_.at(id).slot);
-    sequences_.erase(id);
-  }
-
-  void ExpectNotInFlight(const std::set<uint64_t>& steps, int32_t id) const {
-    ASSERT_TRUE(steps.empty() || *steps.rbegin() <= answered_)
-        << "id " << id << " given out while step " << *steps.rbegin() << " names it";
-  }
-
-  void Announce(const v1::NewSequence& announced, const std::set<int32_t>& zeroed) {
-    ASSERT_TRUE(zeroed.contains(announced.slot()));
-    ASSERT_LT(announced.slot(), config_.slots);
-    ASSERT_TRUE(slot_owner_.emplace(announced.slot(), announced.sequence()).second);
-    ExpectNotInFlight(named_slots_[announced.slot()], announced.slot());
-    WorkerSequence s;
-    s.known = announced.ids_size();
-    s.max_length = announced.prompt_count() + announced.sampling().max_tokens();
-    s.slot = announced.slot();
-    ASSERT_TRUE(sequences_.emplace(announced.sequence(), s).second) << "announced twice";
-  }
-
-  void AddBlocks(const v1::BlockAddition& addition) {
-    for (const int32_t block : addition.blocks()) {
-      ASSERT_LT(block, config_.blocks);
-      ASSERT_TRUE(block_owner_.emplace(block, addition.sequence()).second) << "block owned twice: " << block;
-      ExpectNotInFlight(named_[block], block);
-      sequences_.at(addition.sequence()).blocks.push_back(block);
-    }
-  }
-
-  void RunRow(const v1::Row& row, uint64_t step, Answer* answer) {
-    ASSERT_TRUE(sequences_.contains(row.sequence())) << row.ShortDebugString();
-    WorkerSequence& s = sequences_.at(row.sequence());
-    ASSERT_EQ(row.position(), s.ran);
-    s.ran += row.count();
-    ASSERT_LE(s.ran, static_cast<int64_t>(s.blocks.size()) * config_.block_size);
-    ASSERT_LT(s.ran, s.max_length) << "runs the last token";
-    if (row.result_of_step() != 0) {
-      ASSERT_EQ(row.count(), 1);
-      ASSERT_EQ(row.result_of_step(), s.sampled_by);
-      ASSERT_GE(row.position(), s.known);
-    } else {
-      ASSERT_LE(s.ran, s.known);
-    }
-    ASSERT_EQ(row.sample(), s.ran >= s.known);
-    if (!row.sample()) return;
-    s.sampled_by = step;
-    if (s.finished) return;  // dead
-    s.finished = (*random_)() % 20 == 0;
-    answer->tokens[row.sequence()] = s.finished;
-  }
-
-  const PlannerConfig config_;
-  std::mt19937_64* const random_;
-  std::map<uint64_t, WorkerSequence> sequences_;
-  std::map<int32_t, uint64_t> block_owner_, slot_owner_;
-  std::map<int32_t, std::set<uint64_t>> named_, named_slots_;  // steps whose rows use the id
-  std::deque<Answer> answers_;
-  uint64_t last_step_ = 0, answered_ = 0;
-};
-
 class Simulation {
  public:
   explicit Simulation(uint64_t seed)
-      : random_(seed), config_(RandomConfig()), planner_(config_), workers_(config_, &random_) {}
+      : random_(seed),
+        config_(RandomConfig()),
+        planner_(config_),
+        workers_(config_, &random_, [this](uint64_t id) { return planner_.Find(id); }) {}
 
   void Run(int requests) {
     int64_t quiet = 0;  // turns in which nothing moved
@@ -162,12 +40,18 @@ class Simulation {
                             << " waiting, " << planner_.in_flight() << " in flight";
     }
     while (!workers_.idle()) TakeAnswer();
-    EXPECT_EQ(planner_.blocks().free(), config_.blocks);
-    EXPECT_EQ(planner_.slots().free(), config_.slots);
+    EXPECT_EQ(planner_.blocks().free() + planner_.blocks().kept(), config_.blocks);
+    EXPECT_EQ(planner_.slots().free() + planner_.anchors().size(), config_.slots);
+    EXPECT_LE(planner_.anchors().size(), config_.anchors.anchors);
+    if (planner_.anchors().size() == 0) {
+      EXPECT_EQ(planner_.blocks().kept(), 0);
+    }
     EXPECT_EQ(planner_.running() + planner_.waiting(), 0);
   }
   uint64_t preemptions() const { return planner_.preemptions(); }
   uint64_t completed() const { return completed_; }
+  uint64_t hits() const { return hits_; }
+  uint64_t copies() const { return workers_.copies(); }
 
  private:
   bool Chance(uint64_t one_in) { return random_() % one_in == 0; }
@@ -183,6 +67,14 @@ class Simulation {
     config.slots = Between(1, 12);
     config.step_tokens = Between(1, 24);
     config.max_running = Between(1, 12);
+    if (Chance(4)) return Complete(config);
+    config.max_running = std::min(config.max_running, config.slots);
+    config.anchors = {.anchors = Between(0, 8), .memory = 200};
+    config.slots += config.anchors.anchors;
+    return Complete(config);
+  }
+
+  PlannerConfig Complete(PlannerConfig config) {
     config.stages = Between(1, 4);
     config.steps_in_flight = Between(1, 3);
     config.features = {.bytes = 12, .row_bytes = 1, .encoding = Between(1, 3)};
@@ -192,8 +84,15 @@ class Simulation {
   void Arrive() {
     auto s = std::make_unique<Sequence>();
     s->order = ++arrived_;
+    s->priority = Chance(4) ? static_cast<int32_t>(Between(-2, 2)) : 0;
+    s->use_anchors = !Chance(10);
     const int64_t prompt = Between(1, std::min<int64_t>(40, planner_.MaxLength() - 1));
-    s->ids.assign(static_cast<size_t>(prompt), kToken);
+    // A beginning that others have as well, then ids of few values.
+    const int64_t shared = Chance(2) ? prompt : Between(0, prompt);
+    const int64_t family = Between(10, 12);
+    for (int64_t i = 0; i < prompt; ++i) {
+      s->ids.push_back(static_cast<int32_t>(i < shared ? family + i : Between(0, 2)));
+    }
     s->prompt_count = prompt;
     s->max_length = std::min(prompt + Between(1, 40), planner_.MaxLength());
     for (int64_t position = Between(0, 3); Chance(3);) {
@@ -204,6 +103,9 @@ class Simulation {
                            .rows = rows});
       position += rows + Between(0, 3);
     }
+    const std::vector<int64_t> borders = {6, 12, 20, Between(21, 40)};
+    s->anchors = ChooseAnchors(prompt, borders, s->images,
+                               {.interval = config_.block_size * Between(0, 3), .min_gap = Between(1, 6)});
     planner_.Add(s.get());
     live_[s->order] = std::move(s);
   }
@@ -214,21 +116,22 @@ class Simulation {
     return it->second.get();
   }
 
-  void End(Sequence* s) {
-    planner_.Remove(s);
+  void End(Sequence* s, int64_t intact = 0) {
+    hits_ += s->cache.cached > 0 ? 1 : 0;
+    planner_.Remove(s, intact);
     live_.erase(s->order);
   }
 
   bool Pump() {
-    const auto changes = planner_.UpdateFeatures();
-    for (const auto& key : changes.evict) workers_.ready.erase(key);
-    for (const auto& encode : changes.encode) encoding_.push_back(encode.sequence->images[encode.image].key);
     bool moved = false;
     while (auto plan = planner_.Next()) {
       workers_.Submit(plan);
       moved = true;
       if (testing::Test::HasFatalFailure()) return false;
     }
+    const auto changes = planner_.UpdateFeatures();
+    for (const auto& key : changes.evict) workers_.ready.erase(key);
+    for (const auto& encode : changes.encode) encoding_.push_back(encode.sequence->images[encode.image].key);
     // Nothing in flight, nothing being encoded, and yet no step: that must mean that there is nothing to do.
     if (planner_.in_flight() == 0 && encoding_.empty() && !live_.empty()) {
       ADD_FAILURE() << "idle with work left:" << Describe();
@@ -256,12 +159,13 @@ class Simulation {
     for (const auto& row : *rows) {
       Sequence* s = planner_.Find(row.id);
       if (s == nullptr || !row.sampled) continue;
-      const auto token = answer.tokens.find(row.id);
+      const auto token = std::ranges::find(answer.tokens, row.id, &SimulatedWorkers::Token::sequence);
       EXPECT_NE(token, answer.tokens.end()) << "a live sequence was dead on the workers";
       if (token == answer.tokens.end()) continue;
-      s->ids.push_back(kToken);
-      if (token->second || static_cast<int64_t>(s->ids.size()) == s->max_length) {
-        End(s);
+      const auto intact = static_cast<int64_t>(s->ids.size());
+      if (!token->stops) s->ids.push_back(token->id);
+      if (token->stops || static_cast<int64_t>(s->ids.size()) == s->max_length) {
+        End(s, intact);
         ++completed_;
       }
     }
@@ -288,14 +192,13 @@ class Simulation {
   std::deque<std::string> encoding_;
   uint64_t arrived_ = 0;
   uint64_t completed_ = 0;
+  uint64_t hits_ = 0;
 };
 
 TEST(PlannerSimulationTest, EveryInvariantHolds) {
-  const char* wanted = std::getenv("FULGER_SIMULATED_REQUESTS");
-  const int requests = wanted == nullptr ? 10000 : std::atoi(wanted);
+  constexpr int requests = 100000;
   constexpr int kPerSimulation = 200;
-  uint64_t preemptions = 0;
-  uint64_t completed = 0;
+  uint64_t preemptions = 0, completed = 0, hits = 0, copies = 0;
   for (int i = 0; i < requests / kPerSimulation; ++i) {
     SCOPED_TRACE(testing::Message() << "seed " << i);
     Simulation simulation(static_cast<uint64_t>(i));
@@ -303,10 +206,14 @@ TEST(PlannerSimulationTest, EveryInvariantHolds) {
     if (HasFailure()) return;
     preemptions += simulation.preemptions();
     completed += simulation.completed();
+    hits += simulation.hits();
+    copies += simulation.copies();
   }
   // The random configurations do reach what they are meant to test.
   EXPECT_GT(preemptions, static_cast<uint64_t>(requests) / 20);
   EXPECT_GT(completed, static_cast<uint64_t>(requests) / 3);
+  EXPECT_GT(hits, static_cast<uint64_t>(requests) / 50);
+  EXPECT_GT(copies, static_cast<uint64_t>(requests) / 50);
 }
 
 }  // namespace

@@ -21,11 +21,13 @@ class Scheduling {
         state_(running.size(), State::kIdle) {}
 
   Decision Run() {
+    DisplaceForBetter();
     DecodeSome(/*under_way=*/false);
     for (size_t i = 0; i < running_.size() && budget_ > 0; ++i) {
       if (state_[i] == State::kIdle && Prefilling(running_[i])) Prefill(i);
     }
     if (!short_of_blocks_) Admit();
+    UseUpBudget();
     if (decision_.rows.empty()) DecodeSome(/*under_way=*/true);
     return std::move(decision_);
   }
@@ -35,6 +37,56 @@ class Scheduling {
 
   static bool Prefilling(const SequenceView& s) { return s.planned < s.known; }
   static bool Decoding(const SequenceView& s) { return s.planned >= s.known && s.planned < s.limit; }
+
+  int64_t PlacesLeft() const {
+    return limits_.max_running - std::ssize(running_) + std::ssize(decision_.preempted) +
+           std::ssize(decision_.displaced);
+  }
+  // What admitting `s` takes of the available blocks.
+  int64_t AdmissionBlocks(const SequenceView& s) const {
+    return BlocksFor(s.known, limits_.block_size) - s.blocks + s.pins;
+  }
+
+  void DisplaceForBetter() {
+    if (running_.empty() || waiting_.empty()) return;
+    const auto priority = [](const SequenceView& s) { return s.priority; };
+    const int32_t worst = std::ranges::max(running_, {}, priority).priority;
+    int64_t claimed_places = 0;
+    int64_t claimed_blocks = PromisedToPrefills();
+    for (const SequenceView& s : waiting_) {
+      if (s.in_flight > 0 || s.priority >= worst) break;
+      if (s.available <= s.planned) continue;
+      const int64_t short_of = claimed_blocks + AdmissionBlocks(s) - free_ - releasing_;
+      if (!Displace(s, short_of, claimed_places + 1 - PlacesLeft())) break;
+      ++claimed_places;
+      claimed_blocks += AdmissionBlocks(s);
+    }
+  }
+
+  // Frees `blocks` and `places` (nothing where they are not positive), or does nothing and says false.
+  bool Displace(const SequenceView& better, int64_t blocks, int64_t places) {
+    std::vector<size_t> victims;
+    int64_t yield = 0;
+    for (size_t v = running_.size(); v-- > 0;) {
+      if (yield >= blocks && std::ssize(victims) >= places) break;
+      const SequenceView& r = running_[v];
+      if (state_[v] != State::kIdle || r.priority <= better.priority || r.rank <= better.rank) continue;
+      victims.push_back(v);
+      yield += r.sole;
+    }
+    if (yield < blocks || std::ssize(victims) < places) return false;
+    for (const size_t v : victims) {
+      state_[v] = State::kPreempted;
+      if (blocks > 0) {
+        decision_.preempted.push_back(v);
+        (running_[v].in_flight == 0 ? free_ : releasing_) += running_[v].sole;
+        blocks -= running_[v].sole;
+      } else {
+        decision_.displaced.push_back(v);
+      }
+    }
+    return true;
+  }
 
   // Plans sequences whose token is out, which is when the pipeline has moved the step that samples it through
   // all stages; or else the first group of those whose token is under way (they wait for it on the device).
@@ -69,7 +121,7 @@ class Scheduling {
 
   void Prefill(size_t i) {
     const SequenceView& s = running_[i];
-    const int64_t wanted = std::min(s.available - s.planned, budget_);
+    const int64_t wanted = std::min(s.available - s.planned, Share(s, i + 1, 0));
     if (wanted <= 0) return;
     if (!Reclaim(i, NewBlocks(s, 1))) return;
     const int64_t room = (s.blocks + free_) * limits_.block_size - s.planned;
@@ -79,29 +131,73 @@ class Scheduling {
 
   void Admit() {
     int64_t slots = limits_.free_slots;
-    int64_t places = limits_.max_running - std::ssize(running_);
+    int64_t places = PlacesLeft();
     int64_t promised = PromisedToPrefills();
     for (size_t i = 0; i < waiting_.size() && budget_ > 0 && slots > 0 && places > 0; ++i) {
       const SequenceView& s = waiting_[i];
-      const int64_t blocks = BlocksFor(s.known, limits_.block_size);
+      const int64_t blocks = AdmissionBlocks(s);
       if (s.in_flight > 0 || promised + blocks > free_) break;
-      const int64_t count = std::min(s.available, budget_);
+      const int64_t share = slots > 1 && places > 1 ? Share(s, running_.size(), i + 1) : budget_;
+      const int64_t count = std::min(s.available - s.planned, share);
       if (count <= 0) continue;
-      promised += blocks - NewBlocks(s, count);
-      Plan({.admits = true, .index = i, .count = count, .sample = count == s.known}, s);
+      promised += blocks - NewBlocks(s, count) - s.pins;
+      free_ -= s.pins;
+      Plan({.admits = true,
+            .index = i,
+            .position = s.planned,
+            .count = count,
+            .sample = s.planned + count == s.known},
+           s);
       --slots;
       --places;
+    }
+  }
+
+  // What `s` may take of the budget: half, if that does not do for it and a later prompt can run as well.
+  int64_t Share(const SequenceView& s, size_t running, size_t waiting) const {
+    if (s.available - s.planned <= budget_) return budget_;
+    for (size_t i = running; i < running_.size(); ++i) {
+      const SequenceView& other = running_[i];
+      if (state_[i] == State::kIdle && Prefilling(other) && other.available > other.planned) {
+        return (budget_ + 1) / 2;
+      }
+    }
+    const bool admitting = limits_.free_slots > 0 && PlacesLeft() > 0 && !short_of_blocks_;
+    for (size_t i = waiting; admitting && i < waiting_.size(); ++i) {
+      if (waiting_[i].available > waiting_[i].planned) return (budget_ + 1) / 2;
+    }
+    return budget_;
+  }
+
+  // What the others left goes to the prompts that took half.
+  void UseUpBudget() {
+    for (PlannedRow& row : decision_.rows) {
+      if (budget_ == 0) return;
+      const SequenceView& s = row.admits ? waiting_[row.index] : running_[row.index];
+      if (!Prefilling(s)) continue;
+      const int64_t room = (s.blocks + row.new_blocks + free_) * limits_.block_size - s.planned - row.count;
+      const int64_t more = std::min({s.available - s.planned - row.count, budget_, room});
+      if (more <= 0) continue;
+      free_ += row.new_blocks;
+      row.count += more;
+      row.new_blocks = NewBlocks(s, row.count);
+      free_ -= row.new_blocks;
+      budget_ -= more;
+      row.sample = s.planned + row.count == s.known;
     }
   }
 
   // Blocks that running prefills will still take after this step.
   int64_t PromisedToPrefills() const {
     int64_t blocks = 0;
-    for (const SequenceView& s : running_) {
-      if (Prefilling(s)) blocks += BlocksFor(s.known, limits_.block_size) - s.blocks;
+    for (size_t i = 0; i < running_.size(); ++i) {
+      const SequenceView& s = running_[i];
+      if (state_[i] != State::kPreempted && Prefilling(s)) {
+        blocks += BlocksFor(s.known, limits_.block_size) - s.blocks;
+      }
     }
     for (const PlannedRow& row : decision_.rows) {
-      if (Prefilling(running_[row.index])) blocks -= row.new_blocks;
+      if (!row.admits && Prefilling(running_[row.index])) blocks -= row.new_blocks;
     }
     return blocks;
   }
@@ -119,7 +215,7 @@ class Scheduling {
       if (state_[v] != State::kIdle || running_[v].blocks == 0) continue;
       state_[v] = State::kPreempted;
       decision_.preempted.push_back(v);
-      (running_[v].in_flight == 0 ? free_ : releasing_) += running_[v].blocks;
+      (running_[v].in_flight == 0 ? free_ : releasing_) += running_[v].sole;
     }
     if (need <= free_) return true;
     releasing_ = std::max<int64_t>(0, releasing_ - (need - free_));  // spoken for

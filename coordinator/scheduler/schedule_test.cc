@@ -29,6 +29,7 @@ SequenceView Prefilling(int64_t known, int64_t planned) {
           .available = known,
           .planned = planned,
           .blocks = BlocksFor(planned, 4),
+          .sole = BlocksFor(planned, 4),
           .last_step = planned > 0 ? 9u : 0u};
 }
 // Runs position `planned` next, the token that step `last_step` samples.
@@ -38,6 +39,7 @@ SequenceView Decoding(int64_t planned, uint64_t last_step, int64_t in_flight = 0
           .available = 1,
           .planned = planned,
           .blocks = BlocksFor(planned, 4),
+          .sole = BlocksFor(planned, 4),
           .in_flight = in_flight,
           .last_step = last_step,
           .sampled_by = last_step};
@@ -53,15 +55,104 @@ PlannedRow Decode(size_t index, int64_t position, uint64_t step, int64_t new_blo
 
 TEST(ScheduleTest, DecodesFirstThenRunningPrefillThenAdmission) {
   const std::vector<SequenceView> running = {Decoding(7, 9, 1), Prefilling(6, 3), Decoding(4, 8)};
-  const std::vector<SequenceView> waiting = {Prefilling(9, 0), Prefilling(2, 0)};
+  const std::vector<SequenceView> waiting = {Prefilling(3, 0), Prefilling(2, 0)};
   const Decision d = Schedule(running, waiting, kLimits);
   EXPECT_THAT(d.preempted, IsEmpty());
   EXPECT_THAT(
       d.rows,
       ElementsAre(Decode(2, 4, 8, /*new_blocks=*/1), Decode(0, 7, 9),
                   PlannedRow{.index = 1, .position = 3, .count = 3, .new_blocks = 1, .sample = true},
-                  // 8 - 2 - 3 tokens are left: a chunk that does not sample; the last waits.
-                  PlannedRow{.admits = true, .index = 0, .position = 0, .count = 3, .new_blocks = 1}));
+                  // 8 - 2 - 3 tokens are left, and the last one waits.
+                  PlannedRow{
+                      .admits = true, .index = 0, .position = 0, .count = 3, .new_blocks = 1, .sample = true}));
+}
+
+// A prompt that the budget does not do for takes half of it, then what others leave.
+TEST(ScheduleTest, ALongPromptLetsShortOnesPass) {
+  const std::vector<SequenceView> running = {Prefilling(100, 8)};
+  const std::vector<SequenceView> waiting = {Prefilling(2, 0), Prefilling(1, 0)};
+  EXPECT_THAT(
+      Schedule(running, waiting, kLimits).rows,
+      ElementsAre(PlannedRow{.index = 0, .position = 8, .count = 5, .new_blocks = 2},
+                  PlannedRow{.admits = true, .index = 0, .count = 2, .new_blocks = 1, .sample = true},
+                  PlannedRow{.admits = true, .index = 1, .count = 1, .new_blocks = 1, .sample = true}));
+  EXPECT_THAT(Schedule(running, {}, kLimits).rows,
+              ElementsAre(PlannedRow{.index = 0, .position = 8, .count = 8, .new_blocks = 2}));
+  const std::vector<SequenceView> long_ones = {Prefilling(50, 0), Prefilling(70, 0)};
+  EXPECT_THAT(Schedule(running, long_ones, kLimits).rows,
+              ElementsAre(PlannedRow{.index = 0, .position = 8, .count = 4, .new_blocks = 1},
+                          PlannedRow{.admits = true, .index = 0, .count = 2, .new_blocks = 1},
+                          PlannedRow{.admits = true, .index = 1, .count = 2, .new_blocks = 1}));
+}
+
+// However long the prompts: no step is longer than the budget, and every decode that can run is in it.
+TEST(ScheduleTest, PrefillsNeverPushDecodesOut) {
+  std::vector<SequenceView> running = {Prefilling(100000, 40), Prefilling(100000, 0)};
+  for (int i = 0; i < 6; ++i) running.push_back(Decoding(5, 9));
+  const Decision d = Schedule(running, std::vector{Prefilling(100000, 0)}, kLimits);
+  int64_t tokens = 0, decodes = 0;
+  for (const PlannedRow& row : d.rows) {
+    tokens += row.count;
+    decodes += row.result_of_step != 0 ? 1 : 0;
+  }
+  EXPECT_EQ(tokens, kLimits.step_tokens);
+  EXPECT_EQ(decodes, 6);
+}
+
+SequenceView WithPriority(SequenceView s, int32_t priority, int64_t rank) {
+  s.priority = priority;
+  s.rank = rank;
+  return s;
+}
+
+TEST(ScheduleTest, ABetterPriorityTakesThePlaceOfTheLast) {
+  const std::vector<SequenceView> running = {WithPriority(Decoding(6, 9), 0, 1),
+                                             WithPriority(Decoding(5, 9), 1, 300),
+                                             WithPriority(Decoding(7, 9), 1, 301)};
+  ScheduleLimits limits = kLimits;
+  limits.max_running = 3;
+  Decision d = Schedule(running, std::vector{WithPriority(Prefilling(2, 0), 0, 50)}, limits);
+  EXPECT_THAT(d.displaced, ElementsAre(2));
+  EXPECT_THAT(d.preempted, IsEmpty());
+  EXPECT_THAT(d.rows, ElementsAre(Decode(0, 6, 9), Decode(1, 5, 9),
+                                  PlannedRow{.admits = true, .count = 2, .new_blocks = 1, .sample = true}));
+  // Not of an equal one, and not of one that has come to rank before it in the meantime.
+  EXPECT_THAT(Schedule(running, std::vector{WithPriority(Prefilling(2, 0), 1, 302)}, limits).displaced,
+              IsEmpty());
+  EXPECT_THAT(Schedule(running, std::vector{WithPriority(Prefilling(2, 0), 0, 400)}, limits).displaced,
+              IsEmpty());
+  // With places left nobody goes.
+  limits.max_running = 4;
+  EXPECT_THAT(Schedule(running, std::vector{WithPriority(Prefilling(2, 0), 0, 50)}, limits).displaced,
+              IsEmpty());
+}
+
+TEST(ScheduleTest, ABetterPriorityTakesBlocksWhereTheyDo) {
+  const std::vector<SequenceView> running = {WithPriority(Decoding(6, 9), 0, 1),
+                                             WithPriority(Decoding(9, 9), 1, 301)};
+  ScheduleLimits limits = kLimits;
+  limits.free_blocks = 1;
+  const Decision d = Schedule(running, std::vector{WithPriority(Prefilling(16, 0), 0, 50)}, limits);
+  EXPECT_THAT(d.preempted, ElementsAre(1));  // 1 + 3 blocks
+  EXPECT_THAT(d.displaced, IsEmpty());
+  EXPECT_EQ(d.rows.size(), 2u);
+  const Decision too_large = Schedule(running, std::vector{WithPriority(Prefilling(17, 0), 0, 50)}, limits);
+  EXPECT_THAT(too_large.preempted, IsEmpty());  // it would not fit all the same
+}
+
+TEST(ScheduleTest, AnAnchorShortensAnAdmission) {
+  SequenceView s = Prefilling(10, 0);
+  s.planned = 6;
+  s.blocks = 1;  // shared; the second is copied
+  s.pins = 2;    // nobody but the anchor has them
+  ScheduleLimits limits = kLimits;
+  limits.free_blocks = 4;
+  EXPECT_THAT(
+      Schedule({}, std::vector{s}, limits).rows,
+      ElementsAre(PlannedRow{
+          .admits = true, .index = 0, .position = 6, .count = 4, .new_blocks = 2, .sample = true}));
+  limits.free_blocks = 3;
+  EXPECT_THAT(Schedule({}, std::vector{s}, limits).rows, IsEmpty());
 }
 
 TEST(ScheduleTest, AShortPromptSamplesAtOnce) {

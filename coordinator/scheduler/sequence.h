@@ -6,32 +6,39 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/blocks/anchor_cache.h"
+#include "coordinator/blocks/anchor_positions.h"
+#include "coordinator/blocks/cache_report.h"
+#include "coordinator/blocks/prefix.h"
 #include "coordinator/scheduler/token_mask.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
 
-// ids[position .. position + rows) are placeholders whose embeddings are the packed features `key`.
-struct ImageRun {
-  std::string key;
-  int64_t position = 0;
-  int64_t rows = 0;
-};
+// A priority step counts as much as this many requests that arrive later. So whoever waits is overtaken by a
+// bounded number of requests, and nobody starves.
+constexpr int64_t kArrivalsPerPriority = 256;
 
 // Owned by the engine, touched by the engine thread only.
 struct Sequence {
   // Set before StepPlanner::Add.
   uint64_t order = 0;        // arrival; unique, smaller is older
+  int32_t priority = 0;      // smaller is sooner
   std::vector<int32_t> ids;  // the prompt, then every token sampled so far
   int64_t prompt_count = 0;
   int64_t max_length = 0;  // prompt and completion together
   v1::SamplingParams sampling;
-  std::vector<ImageRun> images;  // ascending
+  std::vector<ImageRun> images;         // ascending
+  bool use_anchors = true;              // continue from anchors, and leave some
+  std::vector<AnchorPosition> anchors;  // to be saved in the prompt, ascending
   // Of an answer that must follow a grammar: which tokens the one at `mask_position` may be. The engine sets
   // the mask of the next position when the token before is known and the mask is made.
   bool constrained = false;
   int64_t mask_position = -1;
   std::shared_ptr<const TokenMask> mask;
+
+  CacheReport cache;  // of the first admission
+  bool admitted_before = false;
 
   // The current admission; the planner's. `id` is new with every admission, so that a late answer can never
   // be taken for a newer one.
@@ -44,19 +51,37 @@ struct Sequence {
   uint64_t last_step = 0;
   int64_t in_flight = 0;  // rows in steps that have not answered
   std::vector<int32_t> blocks;
+  int64_t common = 0;  // leading blocks that an anchor, and so other sequences, may hold as well
   int32_t slot = -1;
+  int32_t state_from = -1;  // being admitted: the anchor's slot, and its last block if to be copied
+  int32_t copy_from = -1;
+  int64_t saved_at = 0;  // displaced: slot and blocks hold this position, and become an anchor
+
+  // The prefix cache's view of it, while in a planner.
+  std::vector<Symbol> symbols;
+  AnchorCache::Match match;  // waiting; of anchors' version match_version
+  uint64_t match_version = 0;
+  std::vector<PrefixTree::Node*> promises;  // of the anchors not saved yet, the next one last
 
   // The replica that held it is gone.
   void Forget() {
     phase = Phase::kIdle;
-    id = sampled_by = last_step = 0;
-    known = planned = in_flight = 0;
+    id = sampled_by = last_step = match_version = 0;
+    known = planned = in_flight = common = saved_at = 0;
     blocks.clear();
-    slot = -1;
+    slot = state_from = copy_from = -1;
+    match = {};
+    promises.clear();
   }
   // Whether the token at `position` may be drawn.
   bool MayDraw(int64_t position) const { return !constrained || mask_position == position; }
+  int64_t rank() const { return static_cast<int64_t>(order) + priority * kArrivalsPerPriority; }
   int64_t generated() const { return static_cast<int64_t>(ids.size()) - prompt_count; }
 };
+
+// The one order of all sequences.
+inline bool Before(const Sequence* a, const Sequence* b) {
+  return a->rank() != b->rank() ? a->rank() < b->rank() : a->order < b->order;
+}
 
 }  // namespace fulger

@@ -1,6 +1,7 @@
 #include "coordinator/scheduler/step_planner.h"
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <utility>
 
@@ -18,7 +19,12 @@ StepPlanner::StepPlanner(const PlannerConfig& config)
     : config_(config),
       blocks_("block", config.blocks),
       slots_("slot", config.slots),
-      features_(config.features) {}
+      anchors_(config.anchors, &blocks_, &slots_),
+      features_(config.features) {
+  FULGER_CHECK(config.anchors.anchors == 0 || config.max_running + config.anchors.anchors <= config.slots,
+               "{} slots for {} sequences and {} anchors", config.slots, config.max_running,
+               config.anchors.anchors);
+}
 
 void StepPlanner::Add(Sequence* sequence) {
   FULGER_CHECK(sequence->phase == Sequence::Phase::kIdle, "sequence {} added twice", sequence->order);
@@ -26,19 +32,26 @@ void StepPlanner::Add(Sequence* sequence) {
                    sequence->max_length <= MaxLength(),
                "sequence {}: {} ids, length {}, replica holds {}", sequence->order, sequence->ids.size(),
                sequence->max_length, MaxLength());
+  sequence->use_anchors = sequence->use_anchors && anchors_.enabled();
   Enqueue(sequence);
 }
 
 void StepPlanner::Enqueue(Sequence* s) {
   s->phase = Sequence::Phase::kWaiting;
-  waiting_.insert(std::ranges::upper_bound(waiting_, s->order, {}, &Sequence::order), s);
+  waiting_.insert(std::ranges::upper_bound(waiting_, s, Before), s);
 }
 
-void StepPlanner::Remove(Sequence* sequence) {
+void StepPlanner::Remove(Sequence* sequence, int64_t intact) {
   if (sequence->phase == Sequence::Phase::kRunning) {
+    if (intact > 0 && sequence->use_anchors && intact <= sequence->planned) InsertAnchor(sequence, intact);
+    retired_.push_back(sequence->id);
     GiveBack(sequence);
     std::erase(running_, sequence);
   } else {
+    if (std::erase(displaced_, sequence) > 0) {
+      anchors_.Unreserve();
+      GiveBack(sequence);
+    }
     std::erase(waiting_, sequence);
   }
   by_id_.erase(sequence->id);
@@ -47,9 +60,10 @@ void StepPlanner::Remove(Sequence* sequence) {
 
 void StepPlanner::GiveBack(Sequence* s) {
   blocks_.Release(s->blocks, s->last_step);
-  slots_.Release(std::span(&s->slot, 1), s->last_step);
-  retired_.push_back(s->id);
+  if (s->slot >= 0) slots_.Release(std::span(&s->slot, 1), s->last_step);
+  WithdrawPromises(s);
   s->blocks.clear();
+  s->common = 0;
   s->slot = -1;
   s->planned = 0;
 }
@@ -59,35 +73,67 @@ Sequence* StepPlanner::Find(uint64_t id) const {
   return it == by_id_.end() ? nullptr : it->second;
 }
 
-int64_t StepPlanner::Available(const Sequence& s) const {
+// How far one row from position `from` may reach in the ids told to the workers.
+int64_t StepPlanner::Available(const Sequence& s, int64_t from, int64_t known) const {
+  int64_t end = known;
   for (const ImageRun& image : s.images) {
-    if (image.position + image.rows > s.planned && !features_.Ready(image.key)) {
-      return std::max(image.position, s.planned);
+    if (image.position + image.rows > from && !features_.Ready(image.key)) {
+      end = std::min(end, std::max(image.position, from));
+      break;
     }
   }
-  const auto ids = static_cast<int64_t>(s.ids.size());
-  return s.MayDraw(ids) ? ids : ids - 1;  // the last one draws
+  if (!s.MayDraw(known)) end = std::min(end, known - 1);  // the last one draws
+  if (!s.use_anchors) return end;
+  const auto next = std::ranges::upper_bound(s.anchors, from, {}, &AnchorPosition::position);
+  return next == s.anchors.end() ? end : std::min(end, next->position);
 }
 
 SequenceView StepPlanner::View(const Sequence& s) const {
-  const bool running = s.phase == Sequence::Phase::kRunning;
-  const int64_t known = running ? s.known : static_cast<int64_t>(s.ids.size());
-  return {.known = known,
+  const auto blocks = static_cast<int64_t>(s.blocks.size());
+  return {.known = s.known,
           .limit = s.max_length - 1,
-          .available = s.planned < known ? std::min(Available(s), known) : known,
+          .available = s.planned < s.known ? Available(s, s.planned, s.known) : s.known,
           .planned = s.planned,
-          .blocks = static_cast<int64_t>(s.blocks.size()),
+          .blocks = blocks,
+          .sole = blocks - s.common,
           .in_flight = s.in_flight,
           .last_step = s.last_step,
           .held = !s.MayDraw(s.planned + 1),
-          .sampled_by = s.sampled_by};
+          .sampled_by = s.sampled_by,
+          .priority = s.priority,
+          .rank = s.rank()};
+}
+
+SequenceView StepPlanner::ViewWaiting(Sequence* s) {
+  SequenceView view{.known = static_cast<int64_t>(s->ids.size()),
+                    .limit = s->max_length - 1,
+                    .in_flight = s->in_flight,
+                    .priority = s->priority,
+                    .rank = s->rank()};
+  if (s->use_anchors && s->match_version != anchors_.version()) {
+    AppendSymbols(s->ids, s->images, view.known, &s->symbols);
+    s->match = anchors_.Find(s->symbols, s->images, view.known - 1);
+    // Besides all its blocks it needs the one that it copies: the longest sequences have no room for that.
+    const bool copies = s->match.position % config_.block_size != 0;
+    if (copies && BlocksFor(view.known, config_.block_size) + 1 > config_.blocks) s->match.anchor = nullptr;
+    if (s->match.anchor == nullptr) s->match.position = 0;
+    s->match_version = anchors_.version();
+  }
+  view.planned = s->match.position;
+  view.available = Available(*s, view.planned, view.known);
+  // Somebody is making a better anchor for it.
+  if (s->match.promised > s->match.position) view.available = view.planned;
+  if (s->match.anchor == nullptr) return view;
+  view.blocks = view.planned / config_.block_size;
+  for (const int32_t block : s->match.anchor->blocks) view.pins += blocks_.is_kept(block) ? 1 : 0;
+  return view;
 }
 
 ScheduleLimits StepPlanner::Limits() const {
   return {.step = next_step_,
           .step_tokens = config_.step_tokens,
           .block_size = config_.block_size,
-          .free_blocks = blocks_.free(),
+          .free_blocks = blocks_.free() + blocks_.kept(),
           .releasing_blocks = blocks_.releasing(),
           .free_slots = slots_.free(),
           .max_running = config_.max_running,
@@ -95,27 +141,41 @@ ScheduleLimits StepPlanner::Limits() const {
           .rows_in_flight = config_.steps_in_flight};
 }
 
+std::vector<StepPlanner::Chosen> StepPlanner::Choose() {
+  while (true) {
+    SaveDisplaced();
+    std::vector<SequenceView> running;
+    std::vector<SequenceView> waiting;
+    running.reserve(running_.size());
+    for (const Sequence* s : running_) running.push_back(View(*s));
+    // No more than could ever be admitted at once: the queue may be long.
+    const size_t window = std::min(waiting_.size(), static_cast<size_t>(config_.max_running));
+    for (size_t i = 0; i < window; ++i) waiting.push_back(ViewWaiting(waiting_[i]));
+
+    const Decision decision = Schedule(running, waiting, Limits());
+    std::vector<Chosen> chosen;
+    admitting_ = 0;
+    for (const PlannedRow& row : decision.rows) {  // indices are of before the preemptions
+      chosen.push_back({.sequence = (row.admits ? waiting_ : running_)[row.index], .row = row});
+      if (!row.admits) continue;
+      HoldAnchor(chosen.back().sequence);
+      ++admitting_;
+    }
+    ApplyPreemptions(decision);
+    // What a preemption gives back may be what the others wait for.
+    const bool preempted = !decision.preempted.empty() || !decision.displaced.empty();
+    if (!chosen.empty() || !preempted) return chosen;
+  }
+}
+
 std::shared_ptr<const v1::StepPlan> StepPlanner::Next() {
   if (in_flight() >= config_.steps_in_flight + config_.stages - 1) return nullptr;
-  std::vector<SequenceView> running;
-  std::vector<SequenceView> waiting;
-  for (const Sequence* s : running_) running.push_back(View(*s));
-  // No more than could ever be admitted at once: the queue may be long.
-  const size_t window = std::min(waiting_.size(), static_cast<size_t>(config_.max_running));
-  for (size_t i = 0; i < window; ++i) waiting.push_back(View(*waiting_[i]));
-
-  const Decision decision = Schedule(running, waiting, Limits());
-  std::vector<Sequence*> sequences;  // of the rows: indices are of before the preemptions
-  for (const PlannedRow& row : decision.rows) {
-    sequences.push_back((row.admits ? waiting_ : running_)[row.index]);
-  }
-  ApplyPreemptions(decision);
-  if (decision.rows.empty()) return nullptr;
-
+  const std::vector<Chosen> chosen = Choose();
+  if (chosen.empty()) return nullptr;
   const std::shared_ptr<v1::StepPlan> plan = NewPlan();
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    if (decision.rows[i].admits) Admit(sequences[i], plan.get());
-    AddRow(sequences[i], decision.rows[i], plan.get());
+  for (const auto& [sequence, row] : chosen) {
+    if (row.admits) Admit(sequence, plan.get());
+    AddRow(sequence, row, plan.get());
   }
   return plan;
 }
@@ -140,14 +200,68 @@ std::shared_ptr<const v1::StepPlan> StepPlanner::Probe() {
 }
 
 void StepPlanner::ApplyPreemptions(const Decision& decision) {
-  std::vector<Sequence*> preempted;
-  for (const size_t i : decision.preempted) preempted.push_back(running_[i]);
-  for (Sequence* s : preempted) {
+  std::vector<std::pair<Sequence*, bool>> preempted;
+  for (const size_t i : decision.preempted) preempted.emplace_back(running_[i], false);
+  for (const size_t i : decision.displaced) preempted.emplace_back(running_[i], true);
+  for (const auto& [s, save] : preempted) Preempt(s, save);
+}
+
+// With `save`, slot and blocks become an anchor once its rows in flight have answered: only then are all ids
+// known that the state is made of. Without, or where there is no room for an anchor, they are computed again.
+void StepPlanner::Preempt(Sequence* s, bool save) {
+  std::erase(running_, s);
+  ++preemptions_;
+  retired_.push_back(s->id);
+  if (save && s->use_anchors && s->planned > 0 && anchors_.MakeRoom(AnchorValue::kBorder)) {
+    anchors_.Reserve();
+    WithdrawPromises(s);
+    s->saved_at = s->planned;
+    displaced_.push_back(s);
+  } else {
     GiveBack(s);
-    std::erase(running_, s);
-    Enqueue(s);
-    ++preemptions_;
   }
+  Enqueue(s);
+}
+
+void StepPlanner::SaveDisplaced() {
+  std::erase_if(displaced_, [&](Sequence* s) {
+    if (s->in_flight > 0) return false;
+    anchors_.Unreserve();
+    InsertAnchor(s, s->saved_at);
+    GiveBack(s);
+    s->saved_at = 0;
+    return true;
+  });
+}
+
+// The slot becomes the anchor's, unless there is one already.
+void StepPlanner::InsertAnchor(Sequence* s, int64_t position) {
+  AppendSymbols(s->ids, s->images, position, &s->symbols);
+  const auto symbols = std::span(s->symbols).first(static_cast<size_t>(position));
+  if (anchors_.Has(symbols) || !anchors_.MakeRoom(AnchorValue::kBorder)) return;
+  const auto blocks = static_cast<size_t>(BlocksFor(position, config_.block_size));
+  anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), s->slot, AnchorValue::kBorder,
+                  s->last_step);
+  s->slot = -1;
+}
+
+int32_t StepPlanner::TakeBlock() {
+  while (blocks_.free() == 0) FULGER_CHECK(anchors_.EvictOne(), "no block is free, and no anchor holds any");
+  return blocks_.Take();
+}
+
+// A sequence that is about to be admitted shares the whole blocks of its anchor. One that the anchor fills in
+// part will be copied, since both write on. From here on nothing that the step does can take them away.
+void StepPlanner::HoldAnchor(Sequence* s) {
+  if (s->match.anchor == nullptr) return;
+  const Anchor& anchor = *s->match.anchor;
+  s->planned = anchor.position;
+  s->common = anchor.position / config_.block_size;
+  s->blocks.assign(anchor.blocks.begin(), anchor.blocks.begin() + s->common);
+  blocks_.Own(anchor.blocks);
+  if (s->common < std::ssize(anchor.blocks)) s->copy_from = anchor.blocks.back();
+  s->state_from = anchor.slot;
+  anchors_.Use(anchor, next_step_);
 }
 
 void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
@@ -159,12 +273,17 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
   s->sampled_by = 0;
   s->last_step = 0;
   s->slot = slots_.Take();
+  --admitting_;
   by_id_.emplace(s->id, s);
-  running_.insert(std::ranges::upper_bound(running_, s->order, {}, &Sequence::order), s);
+  running_.insert(std::ranges::upper_bound(running_, s, Before), s);
+  if (!s->admitted_before) {
+    s->admitted_before = true;
+    s->cache = {.used = s->use_anchors,
+                .cached = s->match.position,
+                .matched = s->match.matched,
+                .lost = s->match.lost};
+  }
 
-  v1::Operation* zero = plan->add_operations();
-  zero->set_kind(v1::Operation::ZERO_SLOT);
-  zero->set_to(s->slot);
   v1::NewSequence* announced = plan->add_new_sequences();
   announced->set_sequence(s->id);
   announced->set_slot(s->slot);
@@ -172,17 +291,76 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
   announced->set_prompt_count(static_cast<int32_t>(s->prompt_count));
   *announced->mutable_sampling() = s->sampling;
   announced->mutable_sampling()->set_max_tokens(static_cast<int32_t>(s->max_length - s->prompt_count));
+  v1::Operation* state = plan->add_operations();
+  state->set_kind(v1::Operation::ZERO_SLOT);
+  state->set_to(s->slot);
+  if (s->state_from >= 0) {
+    state->set_kind(v1::Operation::COPY_SLOT);
+    state->set_from(s->state_from);
+    s->state_from = -1;
+  }
+  if (!s->blocks.empty()) {
+    v1::BlockAddition* addition = plan->add_blocks();
+    addition->set_sequence(s->id);
+    addition->mutable_blocks()->Add(s->blocks.begin(), s->blocks.end());
+  }
+  s->match = {};
+  s->match_version = 0;
+  if (s->use_anchors) PromiseAnchors(s);
+}
+
+void StepPlanner::PromiseAnchors(Sequence* s) {
+  for (size_t i = s->anchors.size(); i-- > 0;) {
+    const int64_t position = s->anchors[i].position;
+    if (position <= s->planned) break;
+    const auto symbols = std::span(s->symbols).first(static_cast<size_t>(position));
+    s->promises.push_back(anchors_.Promise(symbols));
+  }
+}
+
+void StepPlanner::WithdrawPromises(Sequence* s) {
+  for (PrefixTree::Node* node : s->promises) anchors_.Withdraw(node);
+  s->promises.clear();
+}
+
+// If the state before the next row is one to be kept: copied into a slot of its own by the plan of that row.
+void StepPlanner::SaveAnchor(Sequence* s, v1::StepPlan* plan) {
+  if (s->promises.empty() || s->promises.back()->end != s->planned) return;
+  const auto wanted = std::ranges::lower_bound(s->anchors, s->planned, {}, &AnchorPosition::position);
+  const auto symbols = std::span(s->symbols).first(static_cast<size_t>(s->planned));
+  if (!anchors_.Has(symbols) && anchors_.MakeRoom(wanted->value) && slots_.free() > admitting_) {
+    const int32_t slot = slots_.Take();
+    v1::Operation* copy = plan->add_operations();
+    copy->set_kind(v1::Operation::COPY_SLOT);
+    copy->set_from(s->slot);
+    copy->set_to(slot);
+    const auto blocks = static_cast<size_t>(BlocksFor(s->planned, config_.block_size));
+    anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), slot, wanted->value, plan->step());
+    s->common = std::max(s->common, static_cast<int64_t>(blocks));
+  }
+  anchors_.Withdraw(s->promises.back());
+  s->promises.pop_back();
 }
 
 void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan) {
   FULGER_CHECK(row.position == s->planned && row.count > 0, "sequence {}: row {}+{} after position {}", s->id,
                row.position, row.count, s->planned);
-  if (row.new_blocks > 0) {
+  SaveAnchor(s, plan);
+  const uint64_t step = plan->step();
+  const int64_t needed = BlocksFor(row.position + row.count, config_.block_size);
+  if (needed > std::ssize(s->blocks)) {
     v1::BlockAddition* addition = plan->add_blocks();
     addition->set_sequence(s->id);
-    for (int64_t i = 0; i < row.new_blocks; ++i) {
-      s->blocks.push_back(blocks_.Take());
+    while (needed > std::ssize(s->blocks)) {
+      s->blocks.push_back(TakeBlock());
       addition->add_blocks(s->blocks.back());
+      if (s->copy_from < 0) continue;
+      v1::Operation* copy = plan->add_operations();
+      copy->set_kind(v1::Operation::COPY_BLOCK);
+      copy->set_from(s->copy_from);
+      copy->set_to(s->blocks.back());
+      blocks_.Release(std::span(&s->copy_from, 1), step);
+      s->copy_from = -1;
     }
   }
   v1::Row* planned = plan->add_rows();
@@ -194,7 +372,6 @@ void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan)
   if (row.sample && s->constrained) planned->set_mask(NameMask(*s, plan));
   if (row.position < s->known) AddFeatureRows(*s, row, plan);
 
-  const uint64_t step = plan->step();
   s->planned += row.count;
   s->last_step = step;
   if (row.sample) s->sampled_by = step;
@@ -254,7 +431,7 @@ StepPlanner::FeatureChanges StepPlanner::UpdateFeatures() {
   const auto collect = [&](Sequence* s) {
     for (size_t i = 0; i < s->images.size(); ++i) {
       const ImageRun& image = s->images[i];
-      if (image.position + image.rows <= s->planned) continue;
+      if (image.position + image.rows <= std::max(s->planned, s->match.position)) continue;
       needs.push_back({.key = image.key, .rows = image.rows});
       owners.push_back({.sequence = s, .image = i});
     }

@@ -1,6 +1,6 @@
 // Turns decisions into StepPlans for one replica during one epoch: keeps the queue and the running set, gives
-// out slots, blocks and sequence ids, and remembers which steps are in flight and whom they name. It knows no
-// sinks, no threads and no time.
+// out slots, blocks, anchors and sequence ids, and remembers which steps are in flight and whom they name. It
+// knows no sinks, no threads and no time.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "coordinator/blocks/anchor_cache.h"
 #include "coordinator/blocks/feature_cache.h"
 #include "coordinator/blocks/id_pool.h"
 #include "coordinator/scheduler/schedule.h"
@@ -30,6 +31,7 @@ struct PlannerConfig {
   int64_t stages = 1;
   int64_t steps_in_flight = 2;  // for one stage; each further stage adds one
   FeatureCacheLimits features;
+  AnchorLimits anchors;  // with max_running at most `slots`
 };
 
 // Thread-compatible (the engine thread).
@@ -49,10 +51,11 @@ class StepPlanner {
   int64_t MaxLength() const { return config_.blocks * config_.block_size + 1; }
 
   // Queues a sequence whose ids fit: ids.size() < max_length <= MaxLength(). It must stay alive until Remove,
-  // or until the planner is gone. Old sequences go before younger ones.
+  // or until the planner is gone. Sequences go in order of rank.
   void Add(Sequence* sequence);
-  // The sequence ended. What it holds becomes free when no step in flight names it.
-  void Remove(Sequence* sequence);
+  // The sequence ended. What it holds becomes free when no step in flight names it; or, if its state is that
+  // after exactly its ids [0, intact) and later rows are dead, an anchor. 0: it holds no such state.
+  void Remove(Sequence* sequence, int64_t intact = 0);
 
   // The next step; null when enough steps are in flight or nothing can run now.
   std::shared_ptr<const v1::StepPlan> Next();
@@ -77,6 +80,7 @@ class StepPlanner {
 
   const IdPool& blocks() const { return blocks_; }
   const IdPool& slots() const { return slots_; }
+  const AnchorCache& anchors() const { return anchors_; }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t in_flight() const { return static_cast<int64_t>(in_flight_.size()); }
@@ -88,12 +92,27 @@ class StepPlanner {
     std::vector<AnsweredRow> rows;
   };
 
+  struct Chosen {
+    Sequence* sequence = nullptr;
+    PlannedRow row;
+  };
+
+  std::vector<Chosen> Choose();
   SequenceView View(const Sequence& s) const;
-  int64_t Available(const Sequence& s) const;
+  SequenceView ViewWaiting(Sequence* s);
+  int64_t Available(const Sequence& s, int64_t from, int64_t known) const;
   ScheduleLimits Limits() const;
   void ApplyPreemptions(const Decision& decision);
+  void Preempt(Sequence* s, bool save);
   void GiveBack(Sequence* s);
+  int32_t TakeBlock();
+  void HoldAnchor(Sequence* s);
   void Admit(Sequence* s, v1::StepPlan* plan);
+  void PromiseAnchors(Sequence* s);
+  void WithdrawPromises(Sequence* s);
+  void SaveAnchor(Sequence* s, v1::StepPlan* plan);
+  void InsertAnchor(Sequence* s, int64_t position);
+  void SaveDisplaced();
   void AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan);
   uint64_t NameMask(const Sequence& s, v1::StepPlan* plan);
   void AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan);
@@ -103,9 +122,12 @@ class StepPlanner {
   const PlannerConfig config_;
   IdPool blocks_;
   IdPool slots_;
+  AnchorCache anchors_;
   FeatureCache features_;
-  std::vector<Sequence*> running_;  // oldest first
-  std::vector<Sequence*> waiting_;  // oldest first
+  std::vector<Sequence*> running_;    // in order of rank
+  std::vector<Sequence*> waiting_;    // in order of rank
+  std::vector<Sequence*> displaced_;  // of the waiting: those whose state is to be saved
+  int64_t admitting_ = 0;             // slots that the decision being carried out still needs
   std::unordered_map<uint64_t, Sequence*> by_id_;
   std::deque<Step> in_flight_;
   std::vector<uint64_t> retired_;                 // to be told in the next plan
