@@ -187,10 +187,11 @@ std::string RejectReason(const absl::Status& status) {
 }
 
 std::string UsageJson(const Usage& u) {
+  const std::string cache = u.cache.empty() ? "" : fmt::format(R"(,"cache":"{}")", u.cache);
   return fmt::format(R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
-                     R"("prompt_tokens_details":{{"cached_tokens":{},"image_tokens":{}}}}})",
+                     R"("prompt_tokens_details":{{"cached_tokens":{},"image_tokens":{}{}}}}})",
                      u.prompt_tokens, u.completion_tokens, u.prompt_tokens + u.completion_tokens,
-                     u.cached_tokens, u.image_tokens);
+                     u.cached_tokens, u.image_tokens, cache);
 }
 
 void LogprobsJson::Add(const TextDelta& delta) {

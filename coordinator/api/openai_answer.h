@@ -25,6 +25,7 @@ std::string RejectReason(const absl::Status& status);
 
 struct Usage {
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, image_tokens = 0;
+  std::string cache;  // why the prefix cache gave no more; empty: nobody asked
 };
 std::string UsageJson(const Usage& usage);
 

@@ -229,7 +229,12 @@ Usage OpenAiGeneration::UsageNow() const {
   for (size_t i = 0; i < choices_.size(); ++i) {
     usage.completion_tokens += choices_[i].tokens;
     const bool first = i % static_cast<size_t>(request_.n) == 0;
-    if (first && choices_[i].result) usage.cached_tokens += choices_[i].result->cached_tokens;
+    if (!first || !choices_[i].result) continue;
+    const TextResult& result = *choices_[i].result;
+    usage.cached_tokens += result.cached_tokens;
+    if (!request_.explain_cache) continue;
+    if (!usage.cache.empty()) usage.cache += "; next prompt: ";
+    usage.cache += Describe(result.cache, result.prompt_tokens);
   }
   return usage;
 }

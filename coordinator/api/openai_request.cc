@@ -16,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int32_t kIntMax = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxPriority = 1000000;
 constexpr size_t kMaxStops = 64;
 constexpr int32_t kMaxLogprobs = 20;
 constexpr int32_t kCompletionTokens = 16;  // OpenAI's default for /v1/completions
@@ -157,6 +158,10 @@ absl::Status ReadCommon(const JsonFields& f, const OpenAiLimits& limits, OpenAiR
   input->sampling.set_prompt_logprobs(static_cast<int32_t>(out->prompt_logprobs + 1));
   RETURN_IF_ERROR(ReadStop(f, input));
   RETURN_IF_ERROR(f.Int("truncate_prompt_tokens", 1, kIntMax, &input->truncate_prompt));
+  int64_t priority = 0;
+  RETURN_IF_ERROR(f.Int("priority", -kMaxPriority, kMaxPriority, &priority));
+  input->priority = static_cast<int32_t>(priority);
+  RETURN_IF_ERROR(f.Bool("explain_cache", &out->explain_cache));
   if (f.Find("seed") != nullptr) {
     int64_t seed = 0;
     RETURN_IF_ERROR(

@@ -90,8 +90,7 @@ TEST(ChatRequest, NullIsAbsentAndUnknownFieldsAreIgnored) {
                                                          {"stream_options", nullptr},
                                                          {"n", nullptr},
                                                          {"some_future_field", {1, 2}},
-                                                         {"user", "u"},
-                                                         {"priority", 3}}));
+                                                         {"user", "u"}}));
   EXPECT_EQ(r.prompts[0].sampling.temperature(), 1);
 }
 
@@ -122,6 +121,8 @@ TEST(ChatRequest, EveryFieldArrives) {
                  {"include_stop_str_in_output", true},
                  {"skip_special_tokens", false},
                  {"truncate_prompt_tokens", 100},
+                 {"priority", -3},
+                 {"explain_cache", true},
                  {"allowed_token_ids", {1, 2}}}));
   EXPECT_EQ(r.model, "m");
   EXPECT_EQ(r.n, 3);
@@ -147,6 +148,8 @@ TEST(ChatRequest, EveryFieldArrives) {
   EXPECT_THAT(s.stop_ids(), ElementsAre(11, 12));
   EXPECT_THAT(s.allowed_ids(), ElementsAre(1, 2));
   EXPECT_EQ(in.truncate_prompt, 100);
+  EXPECT_EQ(in.priority, -3);
+  EXPECT_TRUE(r.explain_cache);
 }
 
 TEST(ChatRequest, ContentPartsAndPictures) {

@@ -17,8 +17,8 @@
 namespace fulger {
 
 struct AnchorLimits {
-  int64_t anchors = 0;                   // slots that they may take; 0: off
-  int64_t memory = int64_t{1} << 20;     // symbols of prefixes known, those of lost anchors included
+  int64_t anchors = 0;                // slots that they may take; 0: off
+  int64_t memory = int64_t{1} << 20;  // symbols of prefixes known, those of lost anchors included
 };
 
 // How much an anchor is worth when room is needed.
@@ -50,7 +50,7 @@ class AnchorCache {
     int64_t position = 0;            // its; 0: none
     int64_t matched = 0;             // leading positions whose content is known here
     int64_t lost = 0;                // deepest position within them whose anchor was evicted; 0: none
-    int64_t promised = 0;            // deepest position within them that a running sequence will save; 0: none
+    int64_t promised = 0;  // deepest position within them that a running sequence will save; 0: none
   };
   // Anchors at positions up to `limit` of a sequence that begins with `symbols`, whose pictures are `images`.
   Match Find(std::span<const Symbol> symbols, std::span<const ImageRun> images, int64_t limit) const;
@@ -68,8 +68,8 @@ class AnchorCache {
   void Reserve() { ++reserved_; }
   void Unreserve() { --reserved_; }
   // After MakeRoom, and not when Has. Takes over the slot, which step `step` wrote; keeps the blocks.
-  void Insert(std::span<const Symbol> symbols, std::span<const ImageRun> images, std::span<const int32_t> blocks,
-              int32_t slot, AnchorValue value, uint64_t step);
+  void Insert(std::span<const Symbol> symbols, std::span<const ImageRun> images,
+              std::span<const int32_t> blocks, int32_t slot, AnchorValue value, uint64_t step);
   // The least valuable, least recently used one goes. False: there is none.
   bool EvictOne();
 

@@ -14,8 +14,9 @@ std::string Describe(const CacheReport& report, int64_t prompt_tokens) {
   }
   if (report.matched == 0) return text + "; no known prompt begins like this one";
   if (report.matched >= prompt_tokens) {
-    return text + "; the whole prompt is known, but there is no anchor nearer to its end that leaves a token "
-                  "to run";
+    return text +
+           "; the whole prompt is known, but there is no anchor nearer to its end that leaves a token "
+           "to run";
   }
   text += fmt::format("; known prompts first differ at token {}", report.matched);
   if (report.matched > report.cached) {

@@ -18,8 +18,8 @@ struct ImageRun {
 };
 
 // One position of a prefix: the token id, or for a placeholder 63 bits of its picture's key with the top bit
-// set. Every picture has a fixed number of rows, so a run of equal symbols says which row each of them is. The
-// keys themselves are compared as well where symbols match: see AnchorCache.
+// set. Every picture has a fixed number of rows, so a run of equal symbols says which row each of them is.
+// The keys themselves are compared as well where symbols match: see AnchorCache.
 using Symbol = uint64_t;
 
 // Appends the symbols of positions [out->size(), end).

@@ -11,6 +11,13 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
       blocks_used_(registry->AddGauge("fulger_kv_blocks_used", "KV cache blocks in use.")),
       slots_total_(registry->AddGauge("fulger_state_slots", "Lightning state slots of the smallest rank.")),
       slots_used_(registry->AddGauge("fulger_state_slots_used", "Lightning state slots in use.")),
+      anchors_(registry->AddGauge("fulger_anchors", "Saved prefixes that requests can continue from.")),
+      blocks_cached_(
+          registry->AddGauge("fulger_kv_blocks_cached", "KV cache blocks that only anchors hold.")),
+      anchor_hits_(
+          registry->AddCounter("fulger_anchor_hits_total", "Requests that continued from an anchor.")),
+      anchor_evictions_(
+          registry->AddCounter("fulger_anchor_evictions_total", "Anchors that made room for others.")),
       step_age_(registry->AddGauge("fulger_last_step_age_seconds",
                                    "Age of the last finished step; -1: none has finished yet.")),
       restarts_(registry->AddCounter("fulger_replica_restarts_total", "Replicas that failed.")),
@@ -32,6 +39,10 @@ void ClusterMetrics::Collect() {
   blocks_used_.Set(static_cast<double>(stats.blocks_used));
   slots_total_.Set(static_cast<double>(stats.slots_total));
   slots_used_.Set(static_cast<double>(stats.slots_used));
+  anchors_.Set(static_cast<double>(stats.anchors));
+  blocks_cached_.Set(static_cast<double>(stats.blocks_cached));
+  anchor_hits_.RaiseTo(static_cast<double>(stats.anchor_hits));
+  anchor_evictions_.RaiseTo(static_cast<double>(stats.anchor_evictions));
   step_age_.Set(stats.seconds_since_step);
   steps_.RaiseTo(static_cast<double>(stats.steps));
   pictures_.RaiseTo(static_cast<double>(stats.pictures));

@@ -20,7 +20,9 @@ class ClusterMetrics {
   void Collect();
 
   Deployment* deployment_;
-  Gauge ready_, blocks_total_, blocks_used_, slots_total_, slots_used_, step_age_;
+  Gauge ready_, blocks_total_, blocks_used_, slots_total_, slots_used_, anchors_, blocks_cached_;
+  Counter anchor_hits_, anchor_evictions_;
+  Gauge step_age_;
   Counter restarts_, steps_, pictures_, pictures_encoded_;
   std::vector<Gauge> rank_up_;  // by rank
 };

@@ -56,7 +56,7 @@ ClusterOptions MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudg
   replica.weight_dtype = flags.weight_dtype;
   replica.block_size = flags.block_size;
   replica.max_step_tokens = flags.max_step_tokens;
-  replica.max_sequences = flags.max_sequences;
+  replica.max_sequences = flags.max_sequences + flags.anchors;  // slots of both
   replica.cache_tokens = budget.cache_tokens;
   replica.max_context = budget.max_context;
   options.control_address = flags.control;
@@ -72,6 +72,10 @@ EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const MemoryBudget& 
                               const ModelConfig& config) {
   EngineConfig engine;
   engine.max_running_requests = flags.max_sequences;
+  engine.anchors = flags.anchors;
+  // Whole blocks, so that nothing is copied where requests continue.
+  engine.anchor_rules.interval =
+      (flags.anchor_interval + flags.block_size - 1) / flags.block_size * flags.block_size;
   engine.max_step_tokens = flags.max_step_tokens;
   engine.max_context = budget.max_context;
   engine.feature_row_bytes = config.text.hidden * static_cast<int64_t>(ByteSize(DType::kF32));
@@ -108,6 +112,12 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::PositiveNumber);
   add("--max-sequences", flags->max_sequences, "sequences that run at the same time")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+  add("--anchors", flags->anchors,
+      "saved prefixes that later requests continue from (prefix cache), each with a lightning state; 0: off")
+      ->check(CLI::Range(int64_t{0}, int64_t{65536}));
+  add("--anchor-interval", flags->anchor_interval,
+      "tokens between anchors along a long prompt, besides those at ends of messages and pictures; 0: none")
+      ->check(CLI::NonNegativeNumber);
   add("--max-step-tokens", flags->max_step_tokens, "tokens of one forward pass")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   app->add_option("--cache-tokens", flags->cache_tokens,
@@ -158,6 +168,7 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
   MemoryWishes wishes{.max_context = flags.max_context,
                       .cache_tokens = flags.cache_tokens,
                       .max_sequences = flags.max_sequences,
+                      .anchors = flags.anchors,
                       .block_size = flags.block_size,
                       .weights = dtype,
                       .available = flags.wait_for_workers ? 0 : AvailableMemory()};

@@ -31,6 +31,8 @@ struct DeploymentFlags {
   bool wait_for_workers = false;
   int64_t max_context = 0;
   int64_t max_sequences = 32;
+  int64_t anchors = 32;
+  int64_t anchor_interval = 2048;
   int64_t max_step_tokens = 2048;
   int64_t cache_tokens = 0;
   int64_t block_size = 16;

@@ -46,14 +46,14 @@ absl::StatusOr<MemoryBudget> PlanMemoryBudget(const ModelConfig& config, const P
     weights += Sum(RankWeightBytes(table, rank, wishes.weights));
     if (rank.vision_only) continue;
     per_token += KvBytesPerToken(config, rank, kCacheDType);
-    slots += wishes.max_sequences * SlotBytes(config, rank);
+    slots += (wishes.max_sequences + wishes.anchors) * SlotBytes(config, rank);
   }
   const int64_t context = wishes.max_context > 0 ? wishes.max_context : kMostContext;
   MemoryBudget budget;
   budget.cache_tokens = wishes.cache_tokens > 0 ? wishes.cache_tokens : kDefaultContexts * context;
-  const std::string sizes =
-      fmt::format("weights {}, states of {} sequences {}, keys and values {} per token", HumanBytes(weights),
-                  wishes.max_sequences, HumanBytes(slots), HumanBytes(per_token));
+  const std::string sizes = fmt::format(
+      "weights {}, states of {} sequences and {} anchors {}, keys and values {} per token",
+      HumanBytes(weights), wishes.max_sequences, wishes.anchors, HumanBytes(slots), HumanBytes(per_token));
   std::string limit;
   if (wishes.cache_tokens == 0 && wishes.available > 0 && per_token > 0) {
     const int64_t room = std::min(wishes.available / 4, wishes.available - weights - slots);
@@ -61,8 +61,8 @@ absl::StatusOr<MemoryBudget> PlanMemoryBudget(const ModelConfig& config, const P
     const int64_t needed = wishes.max_context > 0 ? wishes.max_context : wishes.block_size;
     if (tokens < needed) {
       return ResourceExhausted(
-          "{} free in memory; {}: room for {} tokens of cache, and {} are needed. Lower --max-sequences or "
-          "--max-context, use more hosts, or say --cache-tokens",
+          "{} free in memory; {}: room for {} tokens of cache, and {} are needed. Lower --max-sequences, "
+          "--anchors or --max-context, use more hosts, or say --cache-tokens",
           HumanBytes(wishes.available), sizes, tokens, needed);
     }
     budget.cache_tokens = std::min(budget.cache_tokens, tokens / wishes.block_size * wishes.block_size);

@@ -21,6 +21,7 @@ struct MemoryWishes {
   int64_t max_context = 0;
   int64_t cache_tokens = 0;
   int64_t max_sequences = 32;
+  int64_t anchors = 0;  // saved prefixes: a lightning state each, like a sequence
   int64_t block_size = 16;
   DType weights = DType::kBF16;
   // Free on the host that holds all ranks; 0: unknown, or the ranks are elsewhere.

@@ -383,9 +383,9 @@ void EngineCore::FeaturesReady(uint64_t epoch, const std::string& key, const abs
   for (Request* request : needing) End(request, FinishReason::kError, Annotate(status, "encoding a picture"));
 }
 
-// Rows planned behind a stop id or the last token are dead on the workers, so that the state is that after all
-// ids (the last token of the length is never run). Behind a stop string or a cancel rows have run that nobody
-// wanted.
+// Rows planned behind a stop id or the last token are dead on the workers, so that the state is that after
+// all ids (the last token of the length is never run). Behind a stop string or a cancel rows have run that
+// nobody wanted.
 int64_t EngineCore::IntactPositions(const Request& request, FinishReason reason) {
   const auto ids = static_cast<int64_t>(request.sequence.ids.size());
   if (reason == FinishReason::kStopId) return ids;

@@ -71,7 +71,7 @@ struct Completion {
   absl::Status error;    // with kError
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;  // tokens delivered to the sink
-  int64_t cached_tokens = 0;  // of the prompt: not run, but continued from an anchor
+  int64_t cached_tokens = 0;      // of the prompt: not run, but continued from an anchor
   int64_t image_tokens = 0;
   CacheReport cache;
 };

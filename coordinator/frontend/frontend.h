@@ -58,6 +58,8 @@ struct GenerateInput {
   bool continue_final_message = false;  // messages: the last one is left open, and the answer goes on in it
   std::optional<AnswerForm> form;       // none: any text
   int64_t truncate_prompt = 0;          // keep only so many of the last prompt tokens; 0: all
+  int32_t priority = 0;                 // smaller is sooner
+  bool use_prefix_cache = true;         // false: everything is computed, and nothing kept
 };
 
 // Known before the first token.
@@ -87,6 +89,7 @@ struct TextResult {
   int32_t stop_id = -1;       // one of the request's stop ids; -1 for the model's own end
   absl::Status error;
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, image_tokens = 0;
+  CacheReport cache;  // why no more was cached
 };
 struct TextHandlers {
   // On the caller's thread, before Generate returns and before everything else. May be empty.

@@ -220,6 +220,26 @@ TEST_F(FrontendTest, PicturesTakeTheirPlaces) {
   EXPECT_EQ(r.images[0].image, r.images[1].image);  // prepared once
 }
 
+TEST_F(FrontendTest, TheEngineHearsWhereMessagesEnd) {
+  ASSERT_OK(Make());
+  GenerateInput input;
+  input.messages = {TextMessage("system", "be brief"), TextMessage("user", "a")};
+  input.messages[1].parts.push_back(Picture());
+  input.priority = -2;
+  input.use_prefix_cache = false;
+  ASSERT_OK(Generate(input));
+  const EngineRequest& r = engine_.request;
+  ASSERT_EQ(r.borders.size(), 2U);
+  for (const int64_t border : r.borders) EXPECT_EQ(r.prompt[static_cast<size_t>(border - 1)], kEnd);
+  EXPECT_LT(r.borders[0], r.images[0].position);
+  EXPECT_GE(r.borders[1], r.images[0].position + kPictureTokens);
+  EXPECT_EQ(r.priority, -2);
+  EXPECT_FALSE(r.use_anchors);
+  // Ids say nothing about messages.
+  ASSERT_OK(Generate({.ids = std::vector<int32_t>{5, kEnd, 6}}));
+  EXPECT_TRUE(engine_.request.borders.empty());
+}
+
 TEST_F(FrontendTest, BadPictures) {
   options_.max_images = 2;
   options_.max_image_pixels = 1000;  // rgb.png has 1073

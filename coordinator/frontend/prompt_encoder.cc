@@ -28,6 +28,16 @@ absl::Status About(const char* field, const absl::Status& status) {
   return WithField(status, field);
 }
 
+// A user cannot write the token that ends a message, so each of them is one.
+std::vector<int64_t> MessageEnds(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  const auto end = tokenizer.ControlId("<end_of_sentence>");
+  std::vector<int64_t> ends;
+  for (size_t i = 0; end.ok() && i < ids.size(); ++i) {
+    if (ids[i] == *end) ends.push_back(static_cast<int64_t>(i) + 1);
+  }
+  return ends;
+}
+
 }  // namespace
 
 absl::Status PromptEncoder::EncodeMessages(const GenerateInput& input, EncodedPrompt* out) const {
@@ -110,6 +120,7 @@ absl::StatusOr<EncodedPrompt> PromptEncoder::Encode(const GenerateInput& input) 
     if (!out.runs.empty()) return FieldError("truncate_prompt_tokens", "not together with pictures");
     out.ids.erase(out.ids.begin(), out.ids.end() - static_cast<int64_t>(keep));
   }
+  if (!input.messages.empty()) out.borders = MessageEnds(*tokenizer_, out.ids);
   if (out.ids.empty()) return FieldError(out.field, "there is no token in it");
   return out;
 }

@@ -21,6 +21,7 @@ struct EncodedPrompt {
   std::vector<PlaceholderRun> runs;      // one per picture
   std::vector<std::string_view> images;  // encoded; they point into the input
   int64_t image_tokens = 0;
+  std::vector<int64_t> borders;    // where messages end, ascending; of messages only
   const char* field = "messages";  // where the prompt came from: for messages
 };
 

@@ -116,6 +116,7 @@ void TextSink::OnDone(const Completion& completion) {
   result.completion_tokens = completion.completion_tokens;
   result.cached_tokens = completion.cached_tokens;
   result.image_tokens = completion.image_tokens;
+  result.cache = completion.cache;
   CountEnd(completion, result.finish_reason);
   holds_ = {};  // whoever hears of the end may send the next request
   handlers_.on_done(result);

@@ -60,11 +60,12 @@ TEST(ScheduleTest, DecodesFirstThenRunningPrefillThenAdmission) {
   EXPECT_THAT(d.preempted, IsEmpty());
   EXPECT_THAT(
       d.rows,
-      ElementsAre(Decode(2, 4, 8, /*new_blocks=*/1), Decode(0, 7, 9),
-                  PlannedRow{.index = 1, .position = 3, .count = 3, .new_blocks = 1, .sample = true},
-                  // 8 - 2 - 3 tokens are left, and the last one waits.
-                  PlannedRow{
-                      .admits = true, .index = 0, .position = 0, .count = 3, .new_blocks = 1, .sample = true}));
+      ElementsAre(
+          Decode(2, 4, 8, /*new_blocks=*/1), Decode(0, 7, 9),
+          PlannedRow{.index = 1, .position = 3, .count = 3, .new_blocks = 1, .sample = true},
+          // 8 - 2 - 3 tokens are left, and the last one waits.
+          PlannedRow{
+              .admits = true, .index = 0, .position = 0, .count = 3, .new_blocks = 1, .sample = true}));
 }
 
 // A prompt that the budget does not do for takes half of it, then what others leave.
@@ -147,10 +148,9 @@ TEST(ScheduleTest, AnAnchorShortensAnAdmission) {
   s.pins = 2;    // nobody but the anchor has them
   ScheduleLimits limits = kLimits;
   limits.free_blocks = 4;
-  EXPECT_THAT(
-      Schedule({}, std::vector{s}, limits).rows,
-      ElementsAre(PlannedRow{
-          .admits = true, .index = 0, .position = 6, .count = 4, .new_blocks = 2, .sample = true}));
+  EXPECT_THAT(Schedule({}, std::vector{s}, limits).rows,
+              ElementsAre(PlannedRow{
+                  .admits = true, .index = 0, .position = 6, .count = 4, .new_blocks = 2, .sample = true}));
   limits.free_blocks = 3;
   EXPECT_THAT(Schedule({}, std::vector{s}, limits).rows, IsEmpty());
 }

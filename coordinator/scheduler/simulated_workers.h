@@ -1,6 +1,6 @@
-// Test support: workers that hold every plan to the contract. Content is symbolic: a slot holds the hash of all
-// tokens and picture rows that its sequence has run, a block's cells hold such a hash per position, so that a
-// wrong copy, a block shared too far or given out too early changes what a later row finds.
+// Test support: workers that hold every plan to the contract. Content is symbolic: a slot holds the hash of
+// all tokens and picture rows that its sequence has run, a block's cells hold such a hash per position, so
+// that a wrong copy, a block shared too far or given out too early changes what a later row finds.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -198,9 +198,8 @@ class SimulatedWorkers {
   }
 
   void Sample(uint64_t id, WorkerSequence* s) {
-    const Token token{.sequence = id,
-                      .id = static_cast<int32_t>((*random_)() % 3),
-                      .stops = (*random_)() % 20 == 0};
+    const Token token{
+        .sequence = id, .id = static_cast<int32_t>((*random_)() % 3), .stops = (*random_)() % 20 == 0};
     s->finished = token.stops || static_cast<int64_t>(s->ids.size()) + 1 == s->max_length;
     s->ids.push_back(token.id);
     s->prefix.push_back(Mix(s->prefix.back(), static_cast<uint64_t>(token.id)));

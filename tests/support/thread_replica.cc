@@ -60,13 +60,17 @@ absl::StatusOr<std::unique_ptr<ThreadReplica>> ThreadReplica::Start(const std::s
   return replica;
 }
 
-ThreadReplica::~ThreadReplica() {
+ThreadReplica::~ThreadReplica() { Stop(); }
+
+void ThreadReplica::Stop() {
   for (auto& rank : ranks_) rank->tasks.Close();
   // A rank may wait for one that stopped after an error.
   if (world_ != nullptr) world_->Abort(Cancelled("the test ended"));
   for (auto& rank : ranks_) {
     if (rank->thread.joinable()) rank->thread.join();
   }
+  results_.Close();
+  pictures_.Close();
 }
 
 absl::Status ThreadReplica::SetUp(Rank& rank) {
@@ -110,7 +114,7 @@ void ThreadReplica::RunRank(Rank& rank) {
     const absl::Status named =
         Annotate(status, fmt::format("rank {}, {}", rank.index, rank.activity.ToString()));
     results_.Push(named);
-    pictures_.Push(named);
+    pictures_.Push({"", named});
     world_->Abort(named);
   }
   rank.runner.reset();
@@ -123,7 +127,7 @@ absl::Status ThreadReplica::RunTask(Rank& rank, const Task& task) {
     if (!own.vision_only && own.last_stage && own.index == 0) results_.Push(std::move(result));
   } else if (const auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&task)) {
     const auto rows = rank.runner->Encode(**picture);
-    if (own.vision_only || own.index == 0) pictures_.Push(rows);
+    if (own.vision_only || own.index == 0) pictures_.Push({(*picture)->key, rows});
   } else {
     rank.runner->Evict(std::get<EvictTask>(task).key);
   }
@@ -152,9 +156,11 @@ absl::StatusOr<v1::StepResult> ThreadReplica::NextResult() {
   return result.has_value() ? *std::move(result) : Unavailable("the replica ended");
 }
 
-absl::StatusOr<int64_t> ThreadReplica::NextPicture() {
-  auto rows = pictures_.Pop();
-  return rows.has_value() ? *std::move(rows) : Unavailable("the replica ended");
+absl::StatusOr<int64_t> ThreadReplica::NextPicture(std::string* key) {
+  auto picture = pictures_.Pop();
+  if (!picture.has_value()) return Unavailable("the replica ended");
+  if (key != nullptr) *key = picture->first;
+  return picture->second;
 }
 
 }  // namespace fulger

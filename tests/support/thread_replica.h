@@ -46,8 +46,10 @@ class ThreadReplica {
   void Evict(const std::string& key);
   // The next result of the last stage, in step order, or the first error of any rank.
   absl::StatusOr<v1::StepResult> NextResult();
-  // The number of feature rows of the next picture that finished.
-  absl::StatusOr<int64_t> NextPicture();
+  // The number of feature rows of the next picture that finished; `key` (may be null): of which.
+  absl::StatusOr<int64_t> NextPicture(std::string* key = nullptr);
+  // Ends all ranks, as if they died: what waits for a result gets UNAVAILABLE. Any thread, once.
+  void Stop();
 
  private:
   struct EvictTask {
@@ -72,7 +74,7 @@ class ThreadReplica {
   std::vector<ComponentBytes> held_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   BoundedQueue<absl::StatusOr<v1::StepResult>> results_{1 << 16};
-  BoundedQueue<absl::StatusOr<int64_t>> pictures_{1 << 16};
+  BoundedQueue<std::pair<std::string, absl::StatusOr<int64_t>>> pictures_{1 << 16};
   BoundedQueue<absl::Status> ready_{1 << 10};
 };
 

@@ -9,7 +9,7 @@ absl::StatusOr<Batch> Batch::Make(const v1::StepPlan& plan, SequenceTable& table
   Batch batch;
   std::unordered_set<uint64_t> seen;
   for (const v1::Row& row : plan.rows()) {
-    ASSIGN_OR_RETURN(Sequence * sequence, table.Find(row.sequence()));
+    ASSIGN_OR_RETURN(RankSequence * sequence, table.Find(row.sequence()));
     if (!seen.insert(row.sequence()).second) {
       return Internal("step {}: sequence {} has two rows", plan.step(), row.sequence());
     }

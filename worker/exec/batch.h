@@ -14,7 +14,7 @@ namespace fulger {
 
 struct BatchSequence {
   uint64_t id = 0;
-  Sequence* sequence = nullptr;
+  RankSequence* sequence = nullptr;
   int64_t row = 0;  // of its first token in the batch
   int64_t count = 0;
   int64_t position = 0;

@@ -195,7 +195,7 @@ void OutputHead::ScoreRow(const BatchSequence& s, int64_t position,
 absl::StatusOr<int32_t> OutputHead::DrawOne(const BatchSequence& s,
                                             const std::vector<std::span<const float>>& shards,
                                             v1::StepResult& result) {
-  Sequence& sequence = *s.sequence;
+  RankSequence& sequence = *s.sequence;
   const int64_t position = s.position + s.count;
   std::string_view allowed;
   if (s.mask != 0) {

@@ -12,7 +12,7 @@
 
 namespace fulger {
 
-struct Sequence {
+struct RankSequence {
   int32_t slot = -1;
   int64_t next_position = -1;  // -1: no row yet; else rows must continue here
   std::vector<int32_t> blocks;
@@ -30,12 +30,12 @@ class SequenceTable {
   // INTERNAL: the coordinator's bug, and the replica is rebuilt rather than answering wrongly.
   absl::Status Apply(const v1::StepPlan& plan);
   void Retire(const v1::StepPlan& plan);
-  absl::StatusOr<Sequence*> Find(uint64_t id);
-  Sequence* FindOrNull(uint64_t id);
+  absl::StatusOr<RankSequence*> Find(uint64_t id);
+  RankSequence* FindOrNull(uint64_t id);
   size_t size() const { return sequences_.size(); }
 
  private:
-  std::unordered_map<uint64_t, Sequence> sequences_;
+  std::unordered_map<uint64_t, RankSequence> sequences_;
 };
 
 }  // namespace fulger

@@ -288,7 +288,7 @@ absl::Status StageRunner::ReceiveFeedback() {
 
 void StageRunner::ApplyFeedback(const PendingFeedback& pending, const std::vector<int32_t>& ids) {
   for (size_t i = 0; i < ids.size(); ++i) {
-    Sequence* sequence = sequences_.FindOrNull(pending.sequences[i]);
+    RankSequence* sequence = sequences_.FindOrNull(pending.sequences[i]);
     if (sequence == nullptr) continue;  // retired in the meantime
     if (ids[i] < 0) {
       sequence->ended = true;

@@ -1,0 +1,80 @@
+// StepPlanner's part in the prefix cache: what a hit shares, what a running sequence saves.
+#include <algorithm>
+#include <iterator>
+#include <span>
+
+#include "coordinator/scheduler/step_planner.h"
+
+namespace fulger {
+
+// A sequence that is about to be admitted shares the whole blocks of its anchor. One that the anchor fills in
+// part will be copied, since both write on. From here on nothing that the step does can take them away.
+void StepPlanner::HoldAnchor(Sequence* s) {
+  if (s->match.anchor == nullptr) return;
+  const Anchor& anchor = *s->match.anchor;
+  s->planned = anchor.position;
+  s->common = anchor.position / config_.block_size;
+  s->blocks.assign(anchor.blocks.begin(), anchor.blocks.begin() + s->common);
+  blocks_.Own(anchor.blocks);
+  if (s->common < std::ssize(anchor.blocks)) s->copy_from = anchor.blocks.back();
+  s->state_from = anchor.slot;
+  anchors_.Use(anchor, next_step_);
+}
+
+void StepPlanner::PromiseAnchors(Sequence* s) {
+  for (size_t i = s->anchors.size(); i-- > 0;) {
+    const int64_t position = s->anchors[i].position;
+    if (position <= s->planned) break;
+    const auto symbols = std::span(s->symbols).first(static_cast<size_t>(position));
+    s->promises.push_back(anchors_.Promise(symbols));
+  }
+}
+
+void StepPlanner::WithdrawPromises(Sequence* s) {
+  for (PrefixTree::Node* node : s->promises) anchors_.Withdraw(node);
+  s->promises.clear();
+}
+
+// If the state before the next row is one to be kept: copied into a slot of its own by the plan of that row.
+void StepPlanner::SaveAnchor(Sequence* s, v1::StepPlan* plan) {
+  if (s->promises.empty() || s->promises.back()->end != s->planned) return;
+  const auto wanted = std::ranges::lower_bound(s->anchors, s->planned, {}, &AnchorPosition::position);
+  const auto symbols = std::span(s->symbols).first(static_cast<size_t>(s->planned));
+  if (!anchors_.Has(symbols) && anchors_.MakeRoom(wanted->value) && slots_.free() > admitting_) {
+    const int32_t slot = slots_.Take();
+    v1::Operation* copy = plan->add_operations();
+    copy->set_kind(v1::Operation::COPY_SLOT);
+    copy->set_from(s->slot);
+    copy->set_to(slot);
+    const auto blocks = static_cast<size_t>(BlocksFor(s->planned, config_.block_size));
+    anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), slot, wanted->value,
+                    plan->step());
+    s->common = std::max(s->common, static_cast<int64_t>(blocks));
+  }
+  anchors_.Withdraw(s->promises.back());
+  s->promises.pop_back();
+}
+
+void StepPlanner::SaveDisplaced() {
+  std::erase_if(displaced_, [&](Sequence* s) {
+    if (s->in_flight > 0) return false;
+    anchors_.Unreserve();
+    InsertAnchor(s, s->saved_at);
+    GiveBack(s);
+    s->saved_at = 0;
+    return true;
+  });
+}
+
+// The slot becomes the anchor's, unless there is one already.
+void StepPlanner::InsertAnchor(Sequence* s, int64_t position) {
+  AppendSymbols(s->ids, s->images, position, &s->symbols);
+  const auto symbols = std::span(s->symbols).first(static_cast<size_t>(position));
+  if (anchors_.Has(symbols) || !anchors_.MakeRoom(AnchorValue::kBorder)) return;
+  const auto blocks = static_cast<size_t>(BlocksFor(position, config_.block_size));
+  anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), s->slot, AnchorValue::kBorder,
+                  s->last_step);
+  s->slot = -1;
+}
+
+}  // namespace fulger
