@@ -51,7 +51,7 @@ struct EngineRequest {
   TimePoint arrival{};
   std::shared_ptr<TokenConstraint> constraint{};  // null: any tokens
   std::shared_ptr<const TokenMask> first_mask{};  // with a constraint: of the first token
-  int32_t priority = 0;          // smaller is sooner; see coordinator/scheduler
+  int32_t priority = 0;                           // smaller is sooner; see coordinator/scheduler
   std::vector<int64_t> borders;  // where messages end in the prompt, ascending: worth an anchor
   bool use_anchors = true;       // false: neither continues from an anchor nor leaves any
 };
