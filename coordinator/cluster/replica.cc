@@ -164,6 +164,14 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
       Fail(Unavailable("{}", why));
       break;
     }
+    case v1::WorkerMessage::kTiming: {
+      RankTimes& times = times_[rank];
+      ++times.steps;
+      times.total += message.timing().total_seconds();
+      times.wait += message.timing().wait_seconds();
+      times.idle += message.timing().idle_seconds();
+      break;
+    }
     case v1::WorkerMessage::kPong:
       if (member.activity != message.pong().activity() || member.last_step != message.pong().last_step()) {
         member.last_progress = clock_->Now();
@@ -452,6 +460,7 @@ ReplicaInfo Replica::Info() const {
       rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());
       rank.bytes_read = member.details.bytes_read();
     }
+    if (const auto times = times_.find(r); times != times_.end()) rank.times = times->second;
     info.ranks.push_back(std::move(rank));
   }
   return info;

@@ -46,6 +46,14 @@ struct ReplicaOptions {
 enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
 std::string_view Name(ReplicaPhase phase);
 
+// Sums over the steps of a rank, in seconds.
+struct RankTimes {
+  uint64_t steps = 0;
+  double total = 0;
+  double wait = 0;  // of those: for the stage before, the feedback or features
+  double idle = 0;  // between steps, while sequences were decoding: the coordinator was late
+};
+
 // What /v1/server_info and the command line show of a rank.
 struct RankInfo {
   int rank = 0;
@@ -58,6 +66,7 @@ struct RankInfo {
   std::string activity;
   std::map<std::string, int64_t> bytes;
   int64_t bytes_read = 0;
+  RankTimes times;
 };
 struct ReplicaInfo {
   ReplicaPhase phase = ReplicaPhase::kGathering;
@@ -139,6 +148,7 @@ class Replica final : public Backend, public JoinHandler {
   std::map<uint64_t, TimePoint> steps_in_flight_;
   uint64_t last_answered_ = 0;  // step
   TimePoint last_activity_;     // the last answer, or the last time a probe was asked for
+  std::map<int, RankTimes> times_;  // by rank, of all epochs
 };
 
 }  // namespace fulger

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -228,17 +229,33 @@ absl::Status Executor::Serve(Rank& rank) {
   activity_.Set("idle");
   send_(message);
 
-  while (auto task = NextTask(*rank.fabric)) {
-    absl::Status status;
-    if (auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&*task)) {
-      status = RunPlan(rank, **plan);
-    } else if (auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&*task)) {
-      status = RunEncode(rank, **picture);
-    } else {
-      rank.runner->Evict(std::get<Evict>(*task).key);
+  // A vision rank's plans go before pictures that wait: the stages wait for the rows that a plan names, and
+  // those are encoded already. Ranks of a stage encode together, so they keep the order of arrival.
+  std::deque<Task> pictures;
+  while (!stopping_) {
+    auto task = pictures.empty() ? NextTask(*rank.fabric) : tasks_.TryPop();
+    if (!task.has_value()) {
+      if (pictures.empty()) break;  // closed
+      task = std::move(pictures.front());
+      pictures.pop_front();
+    } else if (own.vision_only && std::holds_alternative<std::shared_ptr<const PictureTiles>>(*task)) {
+      pictures.push_back(*std::move(task));
+      continue;
     }
-    RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(RunTask(rank, *task));
+    busy_until_ = std::chrono::steady_clock::now();
   }
+  return absl::OkStatus();
+}
+
+absl::Status Executor::RunTask(Rank& rank, const Task& task) {
+  if (const auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&task)) {
+    return RunPlan(rank, **plan);
+  }
+  if (const auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&task)) {
+    return RunEncode(rank, **picture);
+  }
+  rank.runner->Evict(std::get<Evict>(task).key);
   return absl::OkStatus();
 }
 
@@ -256,6 +273,12 @@ std::optional<Executor::Task> Executor::NextTask(Fabric& fabric) {
 
 absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
   if (plan.epoch() != epoch_) return absl::OkStatus();  // of an earlier life
+  // A row that decodes has had a step in flight or answered before this one: there was something to run.
+  const auto decodes = [](const v1::Row& row) { return row.result_of_step() != 0; };
+  double idle = 0;
+  if (std::any_of(plan.rows().begin(), plan.rows().end(), decodes)) {
+    idle = std::chrono::duration<double>(std::chrono::steady_clock::now() - busy_until_).count();
+  }
   auto result = rank.runner->Run(plan);
   RETURN_IF_ERROR(Annotate(result.status(), fmt::format("step {}, in {}", plan.step(), activity())));
   last_step_ = plan.step();
@@ -265,7 +288,21 @@ absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
     *message.mutable_result() = *std::move(result);
     send_(message);
   }
+  SendTiming(rank, plan, idle);
   return absl::OkStatus();
+}
+
+void Executor::SendTiming(const Rank& rank, const v1::StepPlan& plan, double idle) {
+  const StepTiming timing = rank.runner->last_timing();
+  v1::WorkerMessage message = NewMessage();
+  v1::RankTiming* out = message.mutable_timing();
+  out->set_step(plan.step());
+  out->set_rank(assign_.rank());
+  out->set_total_seconds(timing.total_seconds);
+  out->set_wait_seconds(timing.wait_seconds);
+  out->set_compute_seconds(timing.total_seconds - timing.wait_seconds);
+  out->set_idle_seconds(idle);
+  send_(message);
 }
 
 // A picture that cannot be encoded (non-finite features) fails its requests, not the rank.

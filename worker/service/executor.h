@@ -66,7 +66,9 @@ class Executor {
   absl::Status Load(Rank& rank);
   absl::Status Serve(Rank& rank);
   std::optional<Task> NextTask(Fabric& fabric);
+  absl::Status RunTask(Rank& rank, const Task& task);
   absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
+  void SendTiming(const Rank& rank, const v1::StepPlan& plan, double idle);
   absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
   void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
   v1::WorkerMessage NewMessage() const;
@@ -82,6 +84,7 @@ class Executor {
   std::atomic<bool> failed_{false};
   std::atomic<bool> stopping_{false};
   v1::Phase phase_ = v1::PHASE_RENDEZVOUS;
+  std::chrono::steady_clock::time_point busy_until_;  // the end of the task before
   std::mutex fabric_mu_;
   Fabric* fabric_ = nullptr;  // guarded by fabric_mu_: for Abort
   absl::Status aborted_;      // guarded by fabric_mu_
