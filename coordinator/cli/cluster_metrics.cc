@@ -6,7 +6,6 @@ namespace fulger {
 
 ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
     : deployment_(deployment),
-      ready_(registry->AddGauge("fulger_replica_ready", "1 while the replica can run steps.")),
       blocks_total_(registry->AddGauge("fulger_kv_blocks", "KV cache blocks of the smallest rank.")),
       blocks_used_(registry->AddGauge("fulger_kv_blocks_used", "KV cache blocks in use.")),
       slots_total_(registry->AddGauge("fulger_state_slots", "Lightning state slots of the smallest rank.")),
@@ -25,16 +24,35 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
       pictures_(registry->AddCounter("fulger_pictures_total", "Pictures in requests.")),
       pictures_encoded_(registry->AddCounter(
           "fulger_pictures_encoded_total", "Pictures that were encoded: the others were kept from before.")) {
-  for (int rank = 0; rank < deployment->plan().layout.ranks(); ++rank) {
-    rank_up_.push_back(registry->AddGauge("fulger_rank_up", "1 while the rank is connected.",
-                                          {{"rank", std::to_string(rank)}}));
+  for (size_t i = 0; i < deployment->replicas(); ++i) {
+    const std::string replica = std::to_string(i);
+    replicas_.push_back({.ready = registry->AddGauge("fulger_replica_ready", "1 while it can run steps.",
+                                                     {{"replica", replica}}),
+                         .running = registry->AddGauge("fulger_replica_running", "Requests that run there.",
+                                                       {{"replica", replica}}),
+                         .waiting = registry->AddGauge("fulger_replica_waiting", "Requests that wait there.",
+                                                       {{"replica", replica}})});
+    for (int rank = 0; rank < deployment->plan().layout.ranks(); ++rank) {
+      AddRank(registry, {{"replica", replica}, {"rank", std::to_string(rank)}});
+    }
   }
   registry->AddCollector([this] { Collect(); });
 }
 
+void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& labels) {
+  ranks_.push_back(
+      {.up = registry->AddGauge("fulger_rank_up", "1 while the rank is connected.", labels),
+       .seconds = registry->AddCounter("fulger_rank_step_seconds_total", "Spent in steps.", labels),
+       .wait = registry->AddCounter("fulger_rank_wait_seconds_total",
+                                    "Of those: waiting for the stage before, sampled tokens or features.",
+                                    labels),
+       .idle = registry->AddCounter("fulger_rank_idle_seconds_total",
+                                    "Between steps, without one to run although sequences were decoding.",
+                                    labels)});
+}
+
 void ClusterMetrics::Collect() {
   const EngineStats stats = deployment_->engine().Stats();
-  ready_.Set(stats.ready ? 1 : 0);
   blocks_total_.Set(static_cast<double>(stats.blocks_total));
   blocks_used_.Set(static_cast<double>(stats.blocks_used));
   slots_total_.Set(static_cast<double>(stats.slots_total));
@@ -47,11 +65,25 @@ void ClusterMetrics::Collect() {
   steps_.RaiseTo(static_cast<double>(stats.steps));
   pictures_.RaiseTo(static_cast<double>(stats.pictures));
   pictures_encoded_.RaiseTo(static_cast<double>(stats.pictures_encoded));
-  const ReplicaInfo info = deployment_->cluster().replica().Info();
-  restarts_.RaiseTo(static_cast<double>(info.restarts));
-  for (const RankInfo& rank : info.ranks) {
-    rank_up_[static_cast<size_t>(rank.rank)].Set(rank.joined ? 1 : 0);
+  uint64_t restarts = 0;
+  size_t next = 0;  // of ranks_
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    if (i < stats.replicas.size()) {
+      replicas_[i].ready.Set(stats.replicas[i].ready ? 1 : 0);
+      replicas_[i].running.Set(static_cast<double>(stats.replicas[i].running));
+      replicas_[i].waiting.Set(static_cast<double>(stats.replicas[i].waiting));
+    }
+    const ReplicaInfo info = deployment_->replica(i).Info();
+    restarts += info.restarts;
+    for (const RankInfo& rank : info.ranks) {
+      Rank& metrics = ranks_[next++];
+      metrics.up.Set(rank.joined ? 1 : 0);
+      metrics.seconds.RaiseTo(rank.times.total);
+      metrics.wait.RaiseTo(rank.times.wait);
+      metrics.idle.RaiseTo(rank.times.idle);
+    }
   }
+  restarts_.RaiseTo(static_cast<double>(restarts));
 }
 
 }  // namespace fulger

@@ -17,14 +17,23 @@ class ClusterMetrics {
   ClusterMetrics& operator=(const ClusterMetrics&) = delete;
 
  private:
+  struct Replica {
+    Gauge ready, running, waiting;
+  };
+  struct Rank {
+    Gauge up;
+    Counter seconds, wait, idle;
+  };
+  void AddRank(MetricRegistry* registry, const MetricLabels& labels);
   void Collect();
 
   Deployment* deployment_;
-  Gauge ready_, blocks_total_, blocks_used_, slots_total_, slots_used_, anchors_, blocks_cached_;
+  Gauge blocks_total_, blocks_used_, slots_total_, slots_used_, anchors_, blocks_cached_;
   Counter anchor_hits_, anchor_evictions_;
   Gauge step_age_;
   Counter restarts_, steps_, pictures_, pictures_encoded_;
-  std::vector<Gauge> rank_up_;  // by rank
+  std::vector<Replica> replicas_;
+  std::vector<Rank> ranks_;  // of replica 0, then of replica 1, ...
 };
 
 }  // namespace fulger

@@ -2,12 +2,15 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
 #include "base/version.h"
+#include "coordinator/cli/address.h"
 #include "coordinator/cli/checkpoint_facts.h"
 
 namespace fulger {
@@ -45,10 +48,20 @@ std::string FolderName(const std::string& dir) {
   return (path.has_filename() ? path : path.parent_path()).filename().string();
 }
 
-ClusterOptions MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudget& budget,
-                                  const std::string& transport, const std::string& fingerprint) {
+// Each replica has its own listener: PORT, PORT + 1, ...
+absl::StatusOr<std::string> ControlAddress(const DeploymentFlags& flags, int index) {
+  if (flags.control.empty() || index == 0) return flags.control;
+  ASSIGN_OR_RETURN(SocketAddress address, ParseAddress("--control", flags.control));
+  if (address.port != 0) address.port = static_cast<uint16_t>(address.port + index);
+  return ToString(address);
+}
+
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudget& budget,
+                                                  const Plan& plan, const std::string& transport,
+                                                  const std::string& fingerprint, int index) {
   ClusterOptions options;
   ReplicaOptions& replica = options.replica;
+  replica.name = std::to_string(index);
   replica.version = kVersion;
   replica.model_dir = std::filesystem::absolute(flags.model_dir).string();
   replica.fingerprint = fingerprint;
@@ -59,12 +72,16 @@ ClusterOptions MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudg
   replica.max_sequences = flags.max_sequences + flags.anchors;  // slots of both
   replica.cache_tokens = budget.cache_tokens;
   replica.max_context = budget.max_context;
-  options.control_address = flags.control;
+  ASSIGN_OR_RETURN(options.control_address, ControlAddress(flags, index));
   options.wait_for_workers = flags.wait_for_workers;
   options.launch.worker_binary = flags.worker_binary.empty() ? DefaultWorkerBinary() : flags.worker_binary;
   options.launch.device = flags.device;
   options.launch.threads_per_rank = flags.threads;
   if (flags.kernels != "auto") options.launch.extra_arguments = {"--kernels", flags.kernels};
+  if (flags.threads == 0 && flags.replicas > 1) {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    options.launch.threads_per_rank = std::max(1, cores / (plan.layout.ranks() * flags.replicas));
+  }
   return options;
 }
 
@@ -72,6 +89,9 @@ EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const MemoryBudget& 
                               const ModelConfig& config) {
   EngineConfig engine;
   engine.max_running_requests = flags.max_sequences;
+  // Where stage 0 encodes pictures itself, steps wait meanwhile: one at a time, so that those queued behind
+  // it run before the next. Vision ranks have time for several.
+  if (flags.vision == 0) engine.max_images_encoding = 1;
   engine.anchors = flags.anchors;
   // Whole blocks, so that nothing is copied where requests continue.
   engine.anchor_rules.interval =
@@ -93,6 +113,9 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
   add("--tp", flags->tp, "tensor parallel ranks per stage")->check(CLI::PositiveNumber);
   add("--pp", flags->pp, "pipeline stages")->check(CLI::PositiveNumber);
   add("--ep", flags->ep, "groups that share the experts; divides tp")->check(CLI::PositiveNumber);
+  add("--replicas", flags->replicas,
+      "copies of the model behind one coordinator; with --control each has its own port: PORT, PORT + 1, ...")
+      ->check(CLI::Range(1, 64));
   add("--vision-ranks", flags->vision, "ranks that hold only the vision tower; 0: stage 0 encodes pictures")
       ->check(CLI::NonNegativeNumber);
   app->add_option("--stage-layers", flags->stage_layers, "layers of each stage: a,b,...; default: even")
@@ -171,23 +194,53 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
                       .anchors = flags.anchors,
                       .block_size = flags.block_size,
                       .weights = dtype,
-                      .available = flags.wait_for_workers ? 0 : AvailableMemory()};
+                      .available = flags.wait_for_workers ? 0 : AvailableMemory() / flags.replicas};
   ASSIGN_OR_RETURN(d->budget_, PlanMemoryBudget(d->config_, d->plan_, table, wishes));
-  LogInfo("memory of all ranks: {}", d->budget_.arithmetic);
+  LogInfo("memory of all ranks{}: {}", flags.replicas > 1 ? " of one replica" : "", d->budget_.arithmetic);
 
-  ASSIGN_OR_RETURN(
-      d->cluster_,
-      LocalCluster::Create(d->plan_, MakeClusterOptions(flags, d->budget_, d->transport_, d->fingerprint_),
-                           &d->clock_));
-  d->engine_ = Engine::Create(MakeEngineConfig(flags, d->budget_, d->config_), &d->cluster_->replica(),
-                              &d->clock_, observer);
-  d->cluster_->replica().SetEvents(d->engine_.get());
+  std::vector<Backend*> backends;
+  for (int i = 0; i < flags.replicas; ++i) {
+    ASSIGN_OR_RETURN(const ClusterOptions options,
+                     MakeClusterOptions(flags, d->budget_, d->plan_, d->transport_, d->fingerprint_, i));
+    ASSIGN_OR_RETURN(auto cluster, LocalCluster::Create(d->plan_, options, &d->clock_));
+    backends.push_back(&cluster->replica());
+    d->clusters_.push_back(std::move(cluster));
+  }
+  d->engine_ =
+      Engine::Create(MakeEngineConfig(flags, d->budget_, d->config_), backends, &d->clock_, observer);
+  for (size_t i = 0; i < d->replicas(); ++i) d->replica(i).SetEvents(d->engine_->Events(i));
   return d;
 }
 
 Deployment::~Deployment() {
-  // No event may reach the engine any more when it goes.
-  if (cluster_ != nullptr) cluster_->Stop("stopping");
+  Stop("stopping");  // no event may reach the engine any more when it goes
+}
+
+absl::Status Deployment::Start() {
+  for (const auto& cluster : clusters_) RETURN_IF_ERROR(cluster->Start());
+  return absl::OkStatus();
+}
+
+void Deployment::Stop(const std::string& reason) {
+  for (const auto& cluster : clusters_) cluster->Stop(reason);
+}
+
+absl::Status Deployment::health() const {
+  absl::Status last;
+  bool any = false;
+  for (const auto& cluster : clusters_) {
+    const absl::Status health = cluster->health();
+    any = any || health.ok();
+    if (health.ok()) continue;
+    last = health;
+    if (!cluster->replica().Info().ever_served) return last;
+  }
+  return any ? absl::OkStatus() : last;
+}
+
+absl::Status Deployment::WaitUntilServing(Duration timeout) {
+  for (const auto& cluster : clusters_) RETURN_IF_ERROR(cluster->WaitUntilServing(timeout));
+  return absl::OkStatus();
 }
 
 std::string DescribeLoading(const ReplicaInfo& info) {

@@ -1,4 +1,4 @@
-// From flags to a running replica: config, plan, memory arithmetic, workers and engine. What `serve` and
+// From flags to running replicas: config, plan, memory arithmetic, workers and engine. What `serve` and
 // `generate` share.
 #pragma once
 
@@ -23,6 +23,7 @@ namespace fulger {
 struct DeploymentFlags {
   std::string model_dir;
   int tp = 1, pp = 1, ep = 1, vision = 0;
+  int replicas = 1;
   std::vector<int> stage_layers;
   std::string experts = "stored";
   std::string device = "cpu";
@@ -57,9 +58,14 @@ class Deployment {
                                                             EngineObserver* observer);
   ~Deployment();
 
-  absl::Status Start() { return cluster_->Start(); }
-  // Ends workers and listener; the engine answers no more. Idempotent.
-  void Stop(const std::string& reason) { cluster_->Stop(reason); }
+  absl::Status Start();
+  // Ends workers and listeners; the engine answers no more. Idempotent.
+  void Stop(const std::string& reason);
+  // Not OK when no replica can be had any more, or when one never got as far as serving: then something is
+  // wrong that another start would not mend.
+  absl::Status health() const;
+  // Blocks until all replicas serve, one of them gave up or `timeout` passed for one.
+  absl::Status WaitUntilServing(Duration timeout);
 
   const DeploymentFlags& flags() const { return flags_; }
   const ModelConfig& config() const { return config_; }
@@ -67,7 +73,8 @@ class Deployment {
   const std::string& transport() const { return transport_; }
   const std::string& fingerprint() const { return fingerprint_; }
   const MemoryBudget& budget() const { return budget_; }
-  LocalCluster& cluster() { return *cluster_; }
+  size_t replicas() const { return clusters_.size(); }
+  Replica& replica(size_t i) { return clusters_.at(i)->replica(); }
   Engine& engine() { return *engine_; }
 
  private:
@@ -80,7 +87,7 @@ class Deployment {
   std::string transport_;
   std::string fingerprint_;
   MemoryBudget budget_;
-  std::unique_ptr<LocalCluster> cluster_;  // outlives the engine, which calls its replica
+  std::vector<std::unique_ptr<LocalCluster>> clusters_;  // outlive the engine, which calls their replicas
   std::unique_ptr<Engine> engine_;
 };
 

@@ -85,7 +85,7 @@ absl::StatusOr<Answer> Collect(Deployment& deployment, Frontend& frontend, Gener
     std::optional<TextDelta> delta = deltas.PopFor(std::chrono::seconds(1));
     if (!delta.has_value()) {
       if (deltas.closed()) break;
-      if (health.ok() && !(health = deployment.cluster().health()).ok()) frontend.Cancel(id);
+      if (health.ok() && !(health = deployment.health()).ok()) frontend.Cancel(id);
       continue;
     }
     if (delta->id >= 0) answer.ids.push_back(delta->id);
@@ -118,7 +118,7 @@ absl::Status Generate(const GenerateFlags& flags) {
                           .max_context = deployment->budget().max_context};
   ASSIGN_OR_RETURN(const auto frontend, MakeFrontend(options, &deployment->engine()));
   RETURN_IF_ERROR(deployment->Start());
-  RETURN_IF_ERROR(deployment->cluster().WaitUntilServing(kStartDeadline));
+  RETURN_IF_ERROR(deployment->WaitUntilServing(kStartDeadline));
   const auto answer = Collect(*deployment, *frontend, std::move(input), !flags.json);
   deployment->engine().Drain(std::chrono::seconds(0));
   deployment->Stop("done");

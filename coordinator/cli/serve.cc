@@ -66,14 +66,43 @@ void Reload(ApiKeyRing* keys, HttpServer* http) {
   if (read.ok() && tls.ok()) LogInfo("SIGHUP: keys and certificate read");
 }
 
-// Waits for a signal; logs what the replica does meanwhile. Not OK: the replica cannot be had.
+// Logs what a replica does while it comes up.
+class ReplicaLog {
+ public:
+  ReplicaLog(std::string who, const std::string* url) : who_(std::move(who)), url_(url) {}
+  // False while it is on its way.
+  bool Look(const ReplicaInfo& info) {
+    if (info.phase == ReplicaPhase::kServing) {
+      if (info.epoch != serving_epoch_) LogInfo("{}ready: {}", who_, *url_);
+      serving_epoch_ = info.epoch;
+      return true;
+    }
+    serving_epoch_ = 0;
+    if (std::string text = DescribeLoading(info); text != last_) {
+      LogInfo("{}{}: {}", who_, Name(info.phase), text);
+      last_ = std::move(text);
+    }
+    return false;
+  }
+
+ private:
+  const std::string who_;
+  const std::string* const url_;
+  std::string last_;
+  uint64_t serving_epoch_ = 0;
+};
+
+// Waits for a signal; logs what the replicas do meanwhile. Not OK: none can be had.
 absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
                             const std::function<void()>& reload) {
   const sigset_t signals = EndSignals();
-  std::string last;
-  uint64_t serving_epoch = 0;
+  std::vector<ReplicaLog> logs;
+  for (size_t i = 0; i < deployment.replicas(); ++i) {
+    logs.emplace_back(deployment.replicas() == 1 ? "" : fmt::format("replica {}: ", i), &url);
+  }
+  bool all = false;
   while (true) {
-    const timespec second{.tv_sec = 0, .tv_nsec = serving_epoch == 0 ? 100'000'000 : 999'999'999};
+    const timespec second{.tv_sec = 0, .tv_nsec = all ? 999'999'999 : 100'000'000};
     const int signal = ::sigtimedwait(&signals, nullptr, &second);
     if (signal == SIGHUP) {
       reload();
@@ -83,18 +112,9 @@ absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
       LogInfo("{}: stopping", signal == SIGINT ? "SIGINT" : "SIGTERM");
       return absl::OkStatus();
     }
-    RETURN_IF_ERROR(deployment.cluster().health());
-    const ReplicaInfo info = deployment.cluster().replica().Info();
-    if (info.phase == ReplicaPhase::kServing) {
-      if (info.epoch != serving_epoch) LogInfo("ready: {}", url);
-      serving_epoch = info.epoch;
-      continue;
-    }
-    serving_epoch = 0;
-    if (std::string text = DescribeLoading(info); text != last) {
-      LogInfo("{}: {}", Name(info.phase), text);
-      last = std::move(text);
-    }
+    RETURN_IF_ERROR(deployment.health());
+    all = true;
+    for (size_t i = 0; i < logs.size(); ++i) all = logs[i].Look(deployment.replica(i).Info()) && all;
   }
 }
 

@@ -29,14 +29,10 @@ Json LayerKindsJson(const TextConfig& text) {
 }
 
 // Ranges are [begin, end).
-Json RankJson(const RankPlan& plan, const RankInfo& info) {
-  Json json = {{"rank", info.rank},
-               {"joined", info.joined},
-               {"phase", info.phase},
-               {"host", info.host},
-               {"pid", info.pid},
-               {"device", info.device},
-               {"description", info.description}};
+Json RankJson(const RankPlan& plan, const RankInfo& info, size_t replica) {
+  Json json = {
+      {"replica", replica}, {"rank", info.rank}, {"joined", info.joined}, {"phase", info.phase},
+      {"host", info.host},  {"pid", info.pid},   {"device", info.device}, {"description", info.description}};
   if (plan.vision_only) {
     json["role"] = "vision";
   } else {
@@ -55,6 +51,10 @@ Json RankJson(const RankPlan& plan, const RankInfo& info) {
   json["activity"] = info.activity;
   json["bytes"] = info.bytes;
   json["bytes_read"] = info.bytes_read;
+  json["steps"] = {{"count", info.times.steps},
+                   {"seconds", info.times.total},
+                   {"wait_seconds", info.times.wait},
+                   {"idle_seconds", info.times.idle}};
   return json;
 }
 
@@ -63,7 +63,6 @@ Json RankJson(const RankPlan& plan, const RankInfo& info) {
 std::string ServerInfoJson(Deployment& deployment, const std::string& model_name) {
   const DeploymentFlags& flags = deployment.flags();
   const Plan& plan = deployment.plan();
-  const ReplicaInfo info = deployment.cluster().replica().Info();
   Json json = {{"version", kVersion},
                {"model",
                 {{"name", model_name},
@@ -89,16 +88,24 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                  {"anchors", flags.anchors},
                  {"anchor_interval", flags.anchor_interval},
                  {"max_step_tokens", flags.max_step_tokens}}},
-               {"replica",
-                {{"phase", Name(info.phase)},
-                 {"epoch", info.epoch},
-                 {"restarts", info.restarts},
-                 {"last_failure", info.last_failure},
-                 {"cache_tokens", info.capacity.blocks * info.capacity.block_size},
-                 {"slots", info.capacity.slots}}}};
-  Json& ranks = json["ranks"] = Json::array();
-  for (const RankInfo& rank : info.ranks) {
-    ranks.push_back(RankJson(plan.ranks[static_cast<size_t>(rank.rank)], rank));
+               {"replicas", Json::array()},
+               {"ranks", Json::array()}};
+  const EngineStats stats = deployment.engine().Stats();
+  for (size_t i = 0; i < deployment.replicas(); ++i) {
+    const ReplicaInfo info = deployment.replica(i).Info();
+    const ReplicaStats requests = i < stats.replicas.size() ? stats.replicas[i] : ReplicaStats{};
+    json["replicas"].push_back({{"phase", Name(info.phase)},
+                                {"epoch", info.epoch},
+                                {"restarts", info.restarts},
+                                {"last_failure", info.last_failure},
+                                {"cache_tokens", info.capacity.blocks * info.capacity.block_size},
+                                {"slots", info.capacity.slots},
+                                {"running", requests.running},
+                                {"waiting", requests.waiting},
+                                {"anchors", requests.anchors}});
+    for (const RankInfo& rank : info.ranks) {
+      json["ranks"].push_back(RankJson(plan.ranks[static_cast<size_t>(rank.rank)], rank, i));
+    }
   }
   // Activities come from workers: whatever they say must not end the server.
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);

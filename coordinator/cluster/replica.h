@@ -146,8 +146,8 @@ class Replica final : public Backend, public JoinHandler {
   std::map<int, Member> members_;
   TimePoint phase_since_;
   std::map<uint64_t, TimePoint> steps_in_flight_;
-  uint64_t last_answered_ = 0;  // step
-  TimePoint last_activity_;     // the last answer, or the last time a probe was asked for
+  uint64_t last_answered_ = 0;      // step
+  TimePoint last_activity_;         // the last answer, or the last time a probe was asked for
   std::map<int, RankTimes> times_;  // by rank, of all epochs
 };
 

@@ -22,10 +22,12 @@ namespace {
 
 class ThreadedEngine final : public Engine {
  public:
-  ThreadedEngine(const EngineConfig& config, Backend* backend, const Clock* clock, EngineObserver* observer)
+  ThreadedEngine(const EngineConfig& config, const std::vector<Backend*>& backends, const Clock* clock,
+                 EngineObserver* observer)
       : config_(config),
         clock_(clock),
-        core_(config, backend, clock, observer, [this](const std::string& id) { Ended(id); }),
+        core_(config, backends, clock, observer, [this](const std::string& id) { Ended(id); }),
+        events_(MakeEvents(backends.size())),
         max_length_(config.max_context),
         thread_([this] { Run(); }) {}
 
@@ -84,24 +86,36 @@ class ThreadedEngine final : public Engine {
     drained_.wait(lock, empty);
   }
 
-  void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override {
-    Post([this, epoch, capacity] { core_.Up(epoch, capacity); });
-  }
-  void OnDown(const absl::Status& why) override {
-    Post([this, why] { core_.Down(why); });
-  }
-  void OnResult(std::shared_ptr<const v1::StepResult> result) override {
-    Post([this, result = std::move(result)] { core_.Result(*result); });
-  }
-  void OnProbeDue(uint64_t epoch) override {
-    Post([this, epoch] { core_.ProbeDue(epoch); });
-  }
-  void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
-    Post([this, epoch, key, status] { core_.FeaturesReady(epoch, key, status); });
-  }
+  BackendEvents* Events(size_t replica) override { return events_.at(replica).get(); }
 
  private:
   using Task = absl::AnyInvocable<void()>;
+
+  // What one replica reports, on its way to the engine's thread.
+  class ReplicaEvents final : public BackendEvents {
+   public:
+    ReplicaEvents(ThreadedEngine* engine, size_t replica) : engine_(engine), replica_(replica) {}
+    void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override {
+      engine_->Post([e = engine_, r = replica_, epoch, capacity] { e->core_.Up(r, epoch, capacity); });
+    }
+    void OnDown(const absl::Status& why) override {
+      engine_->Post([e = engine_, r = replica_, why] { e->core_.Down(r, why); });
+    }
+    void OnResult(std::shared_ptr<const v1::StepResult> result) override {
+      engine_->Post([e = engine_, r = replica_, result = std::move(result)] { e->core_.Result(r, *result); });
+    }
+    void OnProbeDue(uint64_t epoch) override {
+      engine_->Post([e = engine_, r = replica_, epoch] { e->core_.ProbeDue(r, epoch); });
+    }
+    void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
+      engine_->Post(
+          [e = engine_, r = replica_, epoch, key, status] { e->core_.FeaturesReady(r, epoch, key, status); });
+    }
+
+   private:
+    ThreadedEngine* const engine_;
+    const size_t replica_;
+  };
 
   void Post(Task task) {
     {
@@ -109,6 +123,12 @@ class ThreadedEngine final : public Engine {
       tasks_.push_back(std::move(task));
     }
     wake_.notify_one();
+  }
+
+  std::vector<std::unique_ptr<ReplicaEvents>> MakeEvents(size_t replicas) {
+    std::vector<std::unique_ptr<ReplicaEvents>> events;
+    for (size_t i = 0; i < replicas; ++i) events.push_back(std::make_unique<ReplicaEvents>(this, i));
+    return events;
   }
 
   absl::Status AdmitLocked(const EngineRequest& request) const {
@@ -176,6 +196,7 @@ class ThreadedEngine final : public Engine {
   const EngineConfig config_;
   const Clock* const clock_;
   EngineCore core_;  // engine thread only
+  const std::vector<std::unique_ptr<ReplicaEvents>> events_;
 
   mutable std::mutex mu_;
   std::condition_variable wake_, drained_;
@@ -195,9 +216,9 @@ class ThreadedEngine final : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> Engine::Create(const EngineConfig& config, Backend* backend, const Clock* clock,
-                                       EngineObserver* observer) {
-  return std::make_unique<ThreadedEngine>(config, backend, clock, observer);
+std::unique_ptr<Engine> Engine::Create(const EngineConfig& config, const std::vector<Backend*>& backends,
+                                       const Clock* clock, EngineObserver* observer) {
+  return std::make_unique<ThreadedEngine>(config, backends, clock, observer);
 }
 
 }  // namespace fulger

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -17,7 +18,6 @@
 namespace fulger {
 
 struct EngineConfig {
-  std::string replica = "0";
   int64_t max_queued_requests = 4096;  // beyond: RESOURCE_EXHAUSTED at Submit
   int64_t max_running_requests = 256;  // also bounded by the slots of the replica, less those of anchors
   int64_t anchors = 0;                 // slots for saved prefixes; 0: none are saved
@@ -32,11 +32,20 @@ struct EngineConfig {
   int64_t max_images_encoding = 8;                 // asked for and not yet ready
 };
 
+struct ReplicaStats {
+  bool ready = false;  // up
+  uint64_t epoch = 0;
+  std::string down_reason{};  // while it is not up
+  std::string probe_error{};  // of its last probe step
+  int64_t running = 0, waiting = 0, anchors = 0;
+};
+
+// Of all replicas together, but for `replicas`.
 struct EngineStats {
   bool ready = false;     // a replica is up
   bool stopping = false;  // Drain was called: nothing new comes in
   std::string down_reason;
-  uint64_t epoch = 0;
+  std::vector<ReplicaStats> replicas;
   int64_t running = 0, waiting = 0;
   int64_t blocks_total = 0, blocks_used = 0, slots_total = 0, slots_used = 0;
   int64_t anchors = 0, blocks_cached = 0;  // saved prefixes; blocks that nothing but they hold
@@ -47,12 +56,17 @@ struct EngineStats {
   std::string probe_error;         // of the last probe step; empty: it passed, or there was none
 };
 
-class Engine : public BackendEvents {
+class Engine {
  public:
-  // Backend, clock and observer (may be null) must outlive the engine. Starts the engine thread. The
-  // destructor ends what is left with UNAVAILABLE and joins it; nobody may call the engine by then.
-  static std::unique_ptr<Engine> Create(const EngineConfig& config, Backend* backend, const Clock* clock,
-                                        EngineObserver* observer = nullptr);
+  // One backend for each replica of the model. Backends, clock and observer (may be null) must outlive the
+  // engine. Starts the engine thread. The destructor ends what is left with UNAVAILABLE and joins it; nobody
+  // may call the engine by then.
+  static std::unique_ptr<Engine> Create(const EngineConfig& config, const std::vector<Backend*>& backends,
+                                        const Clock* clock, EngineObserver* observer = nullptr);
+  virtual ~Engine() = default;
+
+  // Where replica `replica` reports; lives as long as the engine.
+  virtual BackendEvents* Events(size_t replica) = 0;
 
   // Thread-safe. INVALID_ARGUMENT: the prompt leaves no room for a token in the context or in the cache of
   // the replica (if none is up yet, OnDone says so later), or the request contradicts itself; ALREADY_EXISTS:

@@ -70,9 +70,9 @@ TEST(EngineConstraintTest, EveryTokenIsOneOfTheMasks) {
   const EngineConfig config{.max_step_tokens = 8, .max_context = 100, .feature_cache_bytes = 400};
   SteadyClock clock;
   FakeBackend backend(kCapacity);
-  const auto engine = Engine::Create(config, &backend, &clock);
-  backend.Up(engine.get());
-  backend.Start(engine.get(), 1);
+  const auto engine = Engine::Create(config, {&backend}, &clock);
+  backend.Up(engine->Events(0));
+  backend.Start(engine->Events(0), 1);
   std::vector<std::shared_ptr<RecordingSink>> constrained;
   std::vector<std::pair<EngineRequest, std::shared_ptr<RecordingSink>>> free;
   for (int i = 0; i < 12; ++i) {
@@ -84,8 +84,8 @@ TEST(EngineConstraintTest, EveryTokenIsOneOfTheMasks) {
                       std::make_shared<RecordingSink>());
     ASSERT_OK(engine->Submit(free.back().first, free.back().second));
     if (i == 5) {
-      backend.Kill(engine.get(), /*late=*/true);
-      backend.Up(engine.get());
+      backend.Kill(engine->Events(0), /*late=*/true);
+      backend.Up(engine->Events(0));
     }
   }
   for (const auto& sink : constrained) {
@@ -107,22 +107,11 @@ class EngineCoreConstraintTest : public testing::Test {
   ManualClock clock_;
   FakeBackend backend_{kCapacity};
   EngineCore core_{
-      {.max_step_tokens = 8, .max_context = 100}, &backend_, &clock_, nullptr, [](const std::string&) {}};
+      {.max_step_tokens = 8, .max_context = 100}, {&backend_}, &clock_, nullptr, [](const std::string&) {}};
 };
 
 TEST_F(EngineCoreConstraintTest, AMaskThatCannotBeMadeEndsItsRequestAlone) {
-  class Events final : public BackendEvents {
-   public:
-    explicit Events(EngineCore* core) : core_(core) {}
-    void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override { core_->Up(epoch, capacity); }
-    void OnDown(const absl::Status& why) override { core_->Down(why); }
-    void OnResult(std::shared_ptr<const v1::StepResult> result) override { core_->Result(*result); }
-    void OnProbeDue(uint64_t) override {}
-    void OnFeaturesReady(uint64_t, const std::string&, const absl::Status&) override {}
-
-   private:
-    EngineCore* const core_;
-  } events(&core_);
+  CoreEvents events(&core_);
   backend_.Up(&events);
   auto bad = std::make_shared<RecordingSink>(), good = std::make_shared<RecordingSink>();
   core_.Submit(Constrained("bad", {1, 2}, 10, 1, /*fail_at=*/3), bad);
@@ -160,7 +149,7 @@ TEST_F(EngineCoreConstraintTest, ScoresComeOnceEach) {
   auto sink = std::make_shared<ScoreSink>();
   EngineRequest request = MakeRequest("a", {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 3);
   request.sampling.set_prompt_logprobs(1);
-  core_.Up(1, kCapacity);
+  core_.Up(0, 1, kCapacity);
   core_.Submit(std::move(request), sink);
   core_.Pump();
   const auto answer = [this](uint64_t epoch, uint64_t step, int64_t position, int count) {
@@ -171,11 +160,11 @@ TEST_F(EngineCoreConstraintTest, ScoresComeOnceEach) {
     scores->set_sequence(1);
     scores->set_position(position);
     for (int i = 0; i < count; ++i) scores->add_tokens()->set_id(static_cast<int32_t>(position) + 1 + i);
-    core_.Result(result);
+    core_.Result(0, result);
   };
   answer(1, 1, 1, 8);
-  core_.Down(Unavailable("gone"));
-  core_.Up(2, kCapacity);
+  core_.Down(0, Unavailable("gone"));
+  core_.Up(0, 2, kCapacity);
   core_.Pump();
   answer(2, 1, 1, 8);
   answer(2, 2, 9, 1);

@@ -1,10 +1,10 @@
 #include "coordinator/engine/engine_core.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "coordinator/scheduler/route.h"
 
 namespace fulger {
 
@@ -13,13 +13,18 @@ struct EngineCore::Request {
   std::shared_ptr<ResponseSink> sink;
   std::vector<std::shared_ptr<const PreparedImage>> images;  // of sequence.images
   Sequence sequence;
-  int64_t max_tokens = 0;  // asked for
-  int64_t delivered = 0;   // tokens given to the sink
+  Replica* replica = nullptr;  // whose planner has the sequence; null: it waits until one is up
+  int64_t max_tokens = 0;      // asked for
+  int64_t delivered = 0;       // tokens given to the sink
   int64_t image_tokens = 0;
   int64_t scored = 1;  // prompt tokens whose scores are out; the first has none
   std::shared_ptr<TokenConstraint> constraint;
   TimePoint arrival{}, scheduled{}, first_token{}, last_token{};  // the epoch of the clock: not yet
 };
+
+EngineCore::Request* EngineCore::Owner(const Sequence& sequence) {
+  return static_cast<Request*>(sequence.owner);
+}
 
 absl::Status CheckRequest(const EngineConfig& config, const EngineRequest& request) {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
@@ -51,19 +56,29 @@ absl::Status CheckRequest(const EngineConfig& config, const EngineRequest& reque
   return absl::OkStatus();
 }
 
-EngineCore::EngineCore(const EngineConfig& config, Backend* backend, const Clock* clock,
+EngineCore::EngineCore(const EngineConfig& config, const std::vector<Backend*>& backends, const Clock* clock,
                        EngineObserver* observer, std::function<void(const std::string&)> on_end)
-    : config_(config),
-      backend_(backend),
-      clock_(clock),
-      observer_(observer),
-      on_end_(std::move(on_end)),
-      down_reason_(Unavailable("no replica has come up yet")) {}
+    : config_(config), clock_(clock), observer_(observer), on_end_(std::move(on_end)) {
+  FULGER_CHECK(!backends.empty(), "an engine without a backend");
+  for (size_t i = 0; i < backends.size(); ++i) {
+    replicas_.push_back({.name = std::to_string(i),
+                         .backend = backends[i],
+                         .down_reason = Unavailable("replica {} has not come up yet", i)});
+  }
+}
 
 EngineCore::~EngineCore() = default;
 
+int64_t EngineCore::MaxLengthOn(const Replica& replica) const {
+  return std::min(config_.max_context, replica.planner->MaxLength());
+}
+
 int64_t EngineCore::max_length() const {
-  return planner_ == nullptr ? config_.max_context : std::min(config_.max_context, planner_->MaxLength());
+  int64_t longest = 0;
+  for (const Replica& replica : replicas_) {
+    if (replica.planner != nullptr) longest = std::max(longest, MaxLengthOn(replica));
+  }
+  return longest == 0 ? config_.max_context : longest;
 }
 
 void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sink) {
@@ -74,6 +89,7 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   r->arrival = request.arrival == TimePoint{} ? clock_->Now() : request.arrival;
   r->max_tokens = request.sampling.max_tokens();
   Sequence& s = r->sequence;
+  s.owner = r;
   s.order = ++arrivals_;
   s.prompt_count = static_cast<int64_t>(request.prompt.size());
   s.ids = std::move(request.prompt);
@@ -94,21 +110,37 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   const bool fresh = by_id_.emplace(r->id, r).second;
   FULGER_CHECK(fresh, "request {} submitted twice", r->id);
   requests_.emplace(s.order, std::move(owned));
-  if (planner_ != nullptr) Enqueue(r);
+  Assign(r);
 }
 
-// Into the planner of this epoch, with everything generated so far.
+// To the replica where it costs least; to none while none is up.
+void EngineCore::Assign(Request* r) {
+  std::vector<ReplicaView> views;
+  for (const Replica& replica : replicas_) {
+    ReplicaView view{.up = replica.planner != nullptr};
+    if (view.up) {
+      if (replicas_.size() > 1) view.cached = replica.planner->CachedPositions(&r->sequence);
+      view.requests = replica.planner->running() + replica.planner->waiting();
+    }
+    views.push_back(view);
+  }
+  const size_t chosen = ChooseReplica(views, static_cast<int64_t>(r->sequence.ids.size()));
+  r->replica = chosen < replicas_.size() ? &replicas_[chosen] : nullptr;
+  if (r->replica != nullptr) Enqueue(r);
+}
+
+// Into the planner of its replica's epoch, with everything generated so far.
 void EngineCore::Enqueue(Request* r) {
   Sequence& s = r->sequence;
-  s.max_length = std::min(s.prompt_count + r->max_tokens, max_length());
+  s.max_length = std::min(s.prompt_count + r->max_tokens, MaxLengthOn(*r->replica));
   if (static_cast<int64_t>(s.ids.size()) < s.max_length) {
-    planner_->Add(&s);
+    r->replica->planner->Add(&s);
   } else if (s.generated() > 0) {
     End(r, FinishReason::kLength);  // came back to a replica with a smaller cache
   } else {
     End(r, FinishReason::kError,
         InvalidArgument("the prompt has {} tokens; the cache of the replica leaves room for at most {}",
-                        s.prompt_count, max_length() - 1));
+                        s.prompt_count, MaxLengthOn(*r->replica) - 1));
   }
 }
 
@@ -121,77 +153,116 @@ void EngineCore::EndAll(FinishReason reason, const absl::Status& why) {
   while (!requests_.empty()) End(requests_.begin()->second.get(), reason, why);
 }
 
-void EngineCore::Up(uint64_t epoch, const ReplicaCapacity& capacity) {
-  if (epoch <= epoch_) {
-    LogWarn("replica {}: epoch {} came up after epoch {}: ignored", config_.replica, epoch, epoch_);
-    return;
-  }
-  if (planner_ != nullptr) Down(Unavailable("replaced by epoch {}", epoch));
-  epoch_ = epoch;
-  if (capacity.blocks <= 0 || capacity.block_size <= 0 || capacity.slots <= 0 || capacity.stages <= 0 ||
-      capacity.max_step_tokens <= 0) {
-    down_reason_ = FailedPrecondition(
-        "replica {} came up with {} blocks of {} tokens, {} slots, {} stages, {} tokens a step: all must be "
-        "positive",
-        config_.replica, capacity.blocks, capacity.block_size, capacity.slots, capacity.stages,
-        capacity.max_step_tokens);
-    LogError("{}", Message(down_reason_));
-    return;
-  }
+PlannerConfig EngineCore::PlannerConfigOf(const Replica& replica, const ReplicaCapacity& capacity) const {
   const int64_t anchors = std::min(config_.anchors, capacity.slots - 1);
-  planner_ = std::make_unique<StepPlanner>(
-      PlannerConfig{.replica = config_.replica,
-                    .epoch = epoch,
-                    .blocks = capacity.blocks,
-                    .block_size = capacity.block_size,
-                    .slots = capacity.slots,
-                    .step_tokens = std::min(config_.max_step_tokens, capacity.max_step_tokens),
-                    .max_running = std::min(config_.max_running_requests, capacity.slots - anchors),
-                    .stages = capacity.stages,
-                    .steps_in_flight = config_.steps_in_flight,
-                    .features = {.bytes = config_.feature_cache_bytes,
-                                 .row_bytes = config_.feature_row_bytes,
-                                 .encoding = config_.max_images_encoding},
-                    .anchors = {.anchors = anchors}});
-  LogInfo("replica {} epoch {}: {} blocks of {} tokens, {} slots, {} stages; {} requests wait",
-          config_.replica, epoch, capacity.blocks, capacity.block_size, capacity.slots, capacity.stages,
-          requests_.size());
-  std::vector<Request*> all;  // Enqueue may end some
-  for (const auto& [order, request] : requests_) all.push_back(request.get());
-  for (Request* request : all) Enqueue(request);
+  return {.replica = replica.name,
+          .epoch = replica.epoch,
+          .blocks = capacity.blocks,
+          .block_size = capacity.block_size,
+          .slots = capacity.slots,
+          .step_tokens = std::min(config_.max_step_tokens, capacity.max_step_tokens),
+          .max_running = std::min(config_.max_running_requests, capacity.slots - anchors),
+          .stages = capacity.stages,
+          .steps_in_flight = config_.steps_in_flight,
+          .features = {.bytes = config_.feature_cache_bytes,
+                       .row_bytes = config_.feature_row_bytes,
+                       .encoding = config_.max_images_encoding},
+          .anchors = {.anchors = anchors}};
 }
 
-void EngineCore::Down(const absl::Status& why) {
-  down_reason_ = why;
-  if (planner_ == nullptr) return;
-  LogWarn("replica {} epoch {} is down, {} requests will resume: {}", config_.replica, epoch_,
-          requests_.size(), Message(why));
-  totals_.preemptions += planner_->preemptions();
-  totals_.anchor_evictions += planner_->anchors().evictions();
-  planner_.reset();
-  steps_.clear();
-  last_step_time_ = {};
-  totals_.probe_error.clear();
-  for (const auto& [order, request] : requests_) request->sequence.Forget();
+void EngineCore::Up(size_t index, uint64_t epoch, const ReplicaCapacity& capacity) {
+  Replica& replica = replicas_[index];
+  if (epoch <= replica.epoch) {
+    LogWarn("replica {}: epoch {} came up after epoch {}: ignored", replica.name, epoch, replica.epoch);
+    return;
+  }
+  if (replica.planner != nullptr) Down(index, Unavailable("replaced by epoch {}", epoch));
+  replica.epoch = epoch;
+  if (capacity.blocks <= 0 || capacity.block_size <= 0 || capacity.slots <= 0 || capacity.stages <= 0 ||
+      capacity.max_step_tokens <= 0) {
+    replica.down_reason = FailedPrecondition(
+        "replica {} came up with {} blocks of {} tokens, {} slots, {} stages, {} tokens a step: all must be "
+        "positive",
+        replica.name, capacity.blocks, capacity.block_size, capacity.slots, capacity.stages,
+        capacity.max_step_tokens);
+    LogError("{}", Message(replica.down_reason));
+    return;
+  }
+  replica.planner = std::make_unique<StepPlanner>(PlannerConfigOf(replica, capacity));
+  LogInfo("replica {} epoch {}: {} blocks of {} tokens, {} slots, {} stages; {} requests are there",
+          replica.name, epoch, capacity.blocks, capacity.block_size, capacity.slots, capacity.stages,
+          requests_.size());
+  TakeBackWaiting();
+  std::vector<Request*> free;  // Assign may end some
+  for (const auto& [order, request] : requests_) {
+    if (request->replica == nullptr) free.push_back(request.get());
+  }
+  for (Request* request : free) Assign(request);
+}
+
+// What no replica has begun is dealt out anew: one more has come up.
+void EngineCore::TakeBackWaiting() {
+  for (const auto& [order, request] : requests_) {
+    const Sequence& s = request->sequence;
+    if (request->replica == nullptr || s.phase != Sequence::Phase::kWaiting) continue;
+    if (s.in_flight > 0 || s.slot >= 0) continue;
+    request->replica->planner->Remove(&request->sequence);
+    request->replica = nullptr;
+  }
+}
+
+void EngineCore::Down(size_t index, const absl::Status& why) {
+  Replica& replica = replicas_[index];
+  replica.down_reason = why;
+  if (replica.planner == nullptr) return;
+  totals_.preemptions += replica.planner->preemptions();
+  totals_.anchor_evictions += replica.planner->anchors().evictions();
+  replica.planner.reset();
+  replica.steps.clear();
+  replica.last_step = {};
+  replica.probe_error.clear();
+  std::vector<Request*> orphans;
+  for (const auto& [order, request] : requests_) {
+    if (request->replica == &replica) orphans.push_back(request.get());
+  }
+  LogWarn("replica {} epoch {} is down, {} requests will resume: {}", replica.name, replica.epoch,
+          orphans.size(), Message(why));
+  for (Request* request : orphans) {
+    request->sequence.Forget();
+    request->replica = nullptr;
+  }
+  for (Request* request : orphans) Assign(request);  // with everything generated so far
 }
 
 void EngineCore::Pump() {
-  if (planner_ == nullptr) return;
-  while (auto plan = planner_->Next()) SubmitPlan(std::move(plan));
-  // After planning, which may find that an anchor spares a picture, or that it is gone.
-  const StepPlanner::FeatureChanges changes = planner_->UpdateFeatures();
-  if (!changes.evict.empty()) backend_->Evict(epoch_, changes.evict);
-  totals_.pictures_encoded += changes.encode.size();
-  for (const auto& encode : changes.encode) {
-    backend_->Encode(epoch_, Owner(*encode.sequence)->images[encode.image]);
+  for (Replica& replica : replicas_) {
+    if (replica.planner != nullptr) PumpReplica(replica);
   }
-  if (probe_due_ && steps_.empty()) SubmitPlan(planner_->Probe());
-  probe_due_ = false;
 }
 
-void EngineCore::ProbeDue(uint64_t epoch) { probe_due_ = planner_ != nullptr && epoch == epoch_; }
+void EngineCore::ProbeDue(size_t index, uint64_t epoch) {
+  Replica& replica = replicas_[index];
+  replica.probe_due = replica.planner != nullptr && epoch == replica.epoch;
+}
 
-void EngineCore::SubmitPlan(std::shared_ptr<const v1::StepPlan> plan) {
+TimePoint EngineCore::last_step_time() const {
+  return std::ranges::max_element(replicas_, {}, &Replica::last_step)->last_step;
+}
+
+void EngineCore::PumpReplica(Replica& replica) {
+  while (auto plan = replica.planner->Next()) SubmitPlan(replica, std::move(plan));
+  // After planning, which may find that an anchor spares a picture, or that it is gone.
+  const StepPlanner::FeatureChanges changes = replica.planner->UpdateFeatures();
+  if (!changes.evict.empty()) replica.backend->Evict(replica.epoch, changes.evict);
+  totals_.pictures_encoded += changes.encode.size();
+  for (const auto& encode : changes.encode) {
+    replica.backend->Encode(replica.epoch, Owner(*encode.sequence)->images[encode.image]);
+  }
+  if (replica.probe_due && replica.steps.empty()) SubmitPlan(replica, replica.planner->Probe());
+  replica.probe_due = false;
+}
+
+void EngineCore::SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan) {
   const TimePoint now = clock_->Now();
   StepInfo info{.step = plan->step(), .submitted = now, .probe = plan->probe()};
   for (const v1::Row& row : plan->rows()) {
@@ -202,70 +273,84 @@ void EngineCore::SubmitPlan(std::shared_ptr<const v1::StepPlan> plan) {
     }
   }
   for (const v1::NewSequence& announced : plan->new_sequences()) {
-    Request* request = Owner(*planner_->Find(announced.sequence()));
+    Request* request = Owner(*replica.planner->Find(announced.sequence()));
     if (request->scheduled != TimePoint{}) continue;
     request->scheduled = now;
     totals_.prompt_tokens += static_cast<uint64_t>(request->sequence.prompt_count);
     totals_.cached_tokens += static_cast<uint64_t>(request->sequence.cache.cached);
     totals_.anchor_hits += request->sequence.cache.cached > 0 ? 1 : 0;
   }
-  steps_.push_back(info);
-  backend_->Submit(std::move(plan));
+  replica.steps.push_back(info);
+  replica.backend->Submit(std::move(plan));
 }
 
-void EngineCore::Result(const v1::StepResult& result) {
-  if (planner_ == nullptr || result.epoch() != epoch_) {
-    LogDebug("replica {}: result of step {} of epoch {} dropped", config_.replica, result.step(),
+void EngineCore::Result(size_t index, const v1::StepResult& result) {
+  Replica& replica = replicas_[index];
+  StepPlanner* planner = replica.planner.get();
+  if (planner == nullptr || result.epoch() != replica.epoch) {
+    LogDebug("replica {}: result of step {} of epoch {} dropped", replica.name, result.step(),
              result.epoch());
     return;
   }
-  const auto rows = planner_->Answered(result.step());
+  const auto rows = planner->Answered(result.step());
   if (!rows.has_value()) {
-    LogError("replica {}: result of step {} ignored: expected step {}", config_.replica, result.step(),
-             steps_.empty() ? 0 : steps_.front().step);
+    LogError("replica {}: result of step {} ignored: expected step {}", replica.name, result.step(),
+             replica.steps.empty() ? 0 : replica.steps.front().step);
     return;
   }
-  if (steps_.front().probe) NoteProbe(result);
-  std::unordered_set<uint64_t> named;
-  for (const auto& row : *rows) named.insert(row.id);
+  if (replica.steps.front().probe) NoteProbe(replica, result);
+  // Few have errors or scores.
+  const auto find = [&](uint64_t id) {
+    const auto row = std::ranges::find(*rows, id, &StepPlanner::AnsweredRow::id);
+    return row == rows->end() ? nullptr : planner->Find(id);
+  };
   for (const v1::SequenceError& error : result.errors()) {
-    Sequence* s = named.contains(error.sequence()) ? planner_->Find(error.sequence()) : nullptr;
+    Sequence* s = find(error.sequence());
     if (s != nullptr) End(Owner(*s), FinishReason::kError, Internal("{}", error.message()));
   }
   for (const v1::PromptScores& scores : result.prompt_scores()) {
-    if (named.contains(scores.sequence())) DeliverScores(scores);
+    Sequence* s = find(scores.sequence());
+    if (s != nullptr) DeliverScores(s, scores);
   }
-  for (const v1::SampledToken& token : result.tokens()) {
-    if (!named.contains(token.sequence())) {
-      LogError("replica {}: step {} brought a token for sequence {}, which it did not run: ignored",
-               config_.replica, result.step(), token.sequence());
-    } else if (Sequence* s = planner_->Find(token.sequence())) {  // else it ended meanwhile
-      ApplyToken(s, token);
-    }
-  }
-  EndUnanswered(*rows, result);
-  RecordStep(result.step());
+  ApplyTokens(replica, *rows, result);
+  RecordStep(replica, result.step());
 }
 
-void EngineCore::NoteProbe(const v1::StepResult& result) {
+void EngineCore::NoteProbe(Replica& replica, const v1::StepResult& result) {
   const std::string error = result.errors().empty() ? "" : result.errors(0).message();
-  if (error != totals_.probe_error) {
+  if (error != replica.probe_error) {
     if (error.empty()) {
-      LogInfo("replica {}: probe steps pass again", config_.replica);
+      LogInfo("replica {}: probe steps pass again", replica.name);
     } else {
-      LogError("replica {}: the probe step {} failed: {}", config_.replica, result.step(), error);
+      LogError("replica {}: the probe step {} failed: {}", replica.name, result.step(), error);
     }
   }
-  totals_.probe_error = error;
+  replica.probe_error = error;
 }
 
-// A live sequence whose row sampled must have got a token: without one it would wait for ever.
-void EngineCore::EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows,
-                               const v1::StepResult& result) {
-  std::unordered_set<uint64_t> answered;
-  for (const v1::SampledToken& token : result.tokens()) answered.insert(token.sequence());
-  for (const auto& row : rows) {
-    Sequence* s = row.sampled && !answered.contains(row.id) ? planner_->Find(row.id) : nullptr;
+// Tokens come in the order of the plan's rows, so one walk pairs them. A live sequence whose row sampled must
+// have got a token: without one it would wait for ever.
+void EngineCore::ApplyTokens(const Replica& replica, const std::vector<StepPlanner::AnsweredRow>& rows,
+                             const v1::StepResult& result) {
+  const bool errors = result.errors_size() > 0;  // which have ended some sequences by now
+  std::vector<bool> answered(rows.size(), false);
+  size_t next = 0;
+  for (const v1::SampledToken& token : result.tokens()) {
+    size_t i = next;
+    while (i < rows.size() && rows[i].id != token.sequence()) ++i;
+    if (i == rows.size()) {
+      LogError("replica {}: step {} brought a token for sequence {}, which it did not run: ignored",
+               replica.name, result.step(), token.sequence());
+      continue;
+    }
+    answered[i] = true;
+    next = i + 1;
+    Sequence* s = errors ? replica.planner->Find(rows[i].id) : rows[i].sequence;
+    if (s != nullptr) ApplyToken(s, token);  // else it ended meanwhile
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (answered[i] || !rows[i].sampled || rows[i].sequence == nullptr) continue;
+    Sequence* s = replica.planner->Find(rows[i].id);
     if (s == nullptr) continue;
     End(Owner(*s), FinishReason::kError,
         Internal("step {} brought neither a token nor an error for this request", result.step()));
@@ -306,9 +391,7 @@ void EngineCore::Deliver(Request* r, const v1::SampledToken& sampled) {
 }
 
 // A sequence that runs anew (preempted, or on a rebuilt replica) is scored anew: what is out is left out.
-void EngineCore::DeliverScores(const v1::PromptScores& scores) {
-  Sequence* s = planner_->Find(scores.sequence());
-  if (s == nullptr) return;
+void EngineCore::DeliverScores(Sequence* s, const v1::PromptScores& scores) {
   Request* r = Owner(*s);
   const int64_t known = r->scored - scores.position();
   if (known < 0 || known >= scores.tokens_size()) return;
@@ -348,18 +431,19 @@ void EngineCore::RecordTokenTime(Request* r) {
   r->last_token = now;
 }
 
-void EngineCore::RecordStep(uint64_t step) {
-  last_step_time_ = clock_->Now();
-  FULGER_CHECK(!steps_.empty() && steps_.front().step == step, "step {} was not submitted", step);
-  const StepInfo info = steps_.front();
-  steps_.pop_front();
+void EngineCore::RecordStep(Replica& replica, uint64_t step) {
+  replica.last_step = clock_->Now();
+  std::deque<StepInfo>& steps = replica.steps;
+  FULGER_CHECK(!steps.empty() && steps.front().step == step, "step {} was not submitted", step);
+  const StepInfo info = steps.front();
+  steps.pop_front();
   if (info.probe) return;
   ++totals_.steps;
   if (observer_ != nullptr) {
     observer_->OnStep({.step = step,
                        .decode_rows = info.decode_rows,
                        .prefill_tokens = info.prefill_tokens,
-                       .seconds = Seconds(last_step_time_ - info.submitted),
+                       .seconds = Seconds(replica.last_step - info.submitted),
                        .first_token = first_token_,
                        .token_gap = token_gap_});
   }
@@ -367,18 +451,21 @@ void EngineCore::RecordStep(uint64_t step) {
   token_gap_.clear();
 }
 
-void EngineCore::FeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) {
-  if (planner_ == nullptr || epoch != epoch_) return;
+void EngineCore::FeaturesReady(size_t index, uint64_t epoch, const std::string& key,
+                               const absl::Status& status) {
+  Replica& replica = replicas_[index];
+  if (replica.planner == nullptr || epoch != replica.epoch) return;
   if (status.ok()) {
-    if (!planner_->features().Encoded(key)) LogError("features ready that nobody asked for: ignored");
+    if (!replica.planner->features().Encoded(key)) LogError("features ready that nobody asked for: ignored");
     return;
   }
-  if (!planner_->features().Failed(key)) return;
+  if (!replica.planner->features().Failed(key)) return;
   std::vector<Request*> needing;
   for (const auto& [order, request] : requests_) {
     const Sequence& s = request->sequence;
     const auto needs = [&](const ImageRun& i) { return i.key == key && i.position + i.rows > s.planned; };
-    if (std::ranges::any_of(s.images, needs)) needing.push_back(request.get());
+    if (request->replica == &replica && std::ranges::any_of(s.images, needs))
+      needing.push_back(request.get());
   }
   for (Request* request : needing) End(request, FinishReason::kError, Annotate(status, "encoding a picture"));
 }
@@ -393,8 +480,8 @@ int64_t EngineCore::IntactPositions(const Request& request, FinishReason reason)
 }
 
 void EngineCore::End(Request* request, FinishReason reason, const absl::Status& error, int32_t stop_id) {
-  if (planner_ != nullptr && request->sequence.phase != Sequence::Phase::kIdle) {
-    planner_->Remove(&request->sequence, IntactPositions(*request, reason));
+  if (request->sequence.phase != Sequence::Phase::kIdle) {
+    request->replica->planner->Remove(&request->sequence, IntactPositions(*request, reason));
   }
   by_id_.erase(request->id);
   const auto owned = std::move(requests_.extract(request->sequence.order).mapped());
@@ -426,23 +513,38 @@ void EngineCore::Report(const Request& r, const Completion& completion) {
 
 EngineStats EngineCore::Stats() const {
   EngineStats stats = totals_;
-  stats.epoch = epoch_;
-  stats.ready = planner_ != nullptr;
-  if (planner_ == nullptr) {
-    stats.down_reason = Message(down_reason_);
-    stats.waiting = static_cast<int64_t>(requests_.size());
-    return stats;
+  for (const Replica& replica : replicas_) {
+    ReplicaStats one{.ready = replica.planner != nullptr, .epoch = replica.epoch};
+    if (!one.ready) {
+      one.down_reason = Message(replica.down_reason);
+      if (stats.down_reason.empty()) stats.down_reason = one.down_reason;
+      stats.replicas.push_back(std::move(one));
+      continue;
+    }
+    const StepPlanner& planner = *replica.planner;
+    one.running = planner.running();
+    one.waiting = planner.waiting();
+    one.anchors = planner.anchors().size();
+    one.probe_error = replica.probe_error;
+    // A replica that cannot compute does not matter while another can.
+    if (!stats.ready) stats.probe_error = one.probe_error;
+    if (one.probe_error.empty()) stats.probe_error.clear();
+    stats.ready = true;
+    stats.running += one.running;
+    stats.waiting += one.waiting;
+    stats.anchors += one.anchors;
+    stats.blocks_total += planner.blocks().size();
+    stats.blocks_cached += planner.blocks().kept();
+    stats.blocks_used += planner.blocks().size() - planner.blocks().free() - planner.blocks().kept();
+    stats.slots_total += planner.slots().size();
+    stats.slots_used += planner.slots().size() - planner.slots().free() - one.anchors;
+    stats.preemptions += planner.preemptions();
+    stats.anchor_evictions += planner.anchors().evictions();
+    stats.replicas.push_back(std::move(one));
   }
-  stats.running = planner_->running();
-  stats.waiting = planner_->waiting();
-  stats.blocks_total = planner_->blocks().size();
-  stats.blocks_used = stats.blocks_total - planner_->blocks().free() - planner_->blocks().kept();
-  stats.slots_total = planner_->slots().size();
-  stats.slots_used = stats.slots_total - planner_->slots().free() - planner_->anchors().size();
-  stats.preemptions += planner_->preemptions();
-  stats.anchors = planner_->anchors().size();
-  stats.blocks_cached = planner_->blocks().kept();
-  stats.anchor_evictions += planner_->anchors().evictions();
+  if (stats.ready) stats.down_reason.clear();
+  // Nobody has those that wait for a replica to come up.
+  for (const auto& [order, request] : requests_) stats.waiting += request->replica == nullptr ? 1 : 0;
   return stats;
 }
 

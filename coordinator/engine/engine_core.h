@@ -26,18 +26,18 @@ absl::Status CheckRequest(const EngineConfig& config, const EngineRequest& reque
 
 class EngineCore {
  public:
-  // `on_end` hears the id of each request just before its OnDone.
-  EngineCore(const EngineConfig& config, Backend* backend, const Clock* clock, EngineObserver* observer,
-             std::function<void(const std::string&)> on_end);
+  // One backend for each replica. `on_end` hears the id of each request just before its OnDone.
+  EngineCore(const EngineConfig& config, const std::vector<Backend*>& backends, const Clock* clock,
+             EngineObserver* observer, std::function<void(const std::string&)> on_end);
   ~EngineCore();
 
   void Submit(EngineRequest request, std::shared_ptr<ResponseSink> sink);  // checked; a fresh id
   void Cancel(const std::string& id);
   void EndAll(FinishReason reason, const absl::Status& why);
 
-  void Up(uint64_t epoch, const ReplicaCapacity& capacity);
-  void Down(const absl::Status& why);
-  void Result(const v1::StepResult& result);
+  void Up(size_t replica, uint64_t epoch, const ReplicaCapacity& capacity);
+  void Down(size_t replica, const absl::Status& why);
+  void Result(size_t replica, const v1::StepResult& result);
   // Runs `work`, which ends with a call of MaskReady, on some thread: making a mask may take milliseconds. By
   // default on this one, at once.
   using RunWork = std::function<void(std::function<void()> work)>;
@@ -46,14 +46,14 @@ class EngineCore {
   void MakeMasksWith(RunWork run, PostMask post);
   void MaskReady(uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask);
   // Sends a probe at the next Pump, unless a step is in flight, which shows as much.
-  void ProbeDue(uint64_t epoch);
-  void FeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status);
+  void ProbeDue(size_t replica, uint64_t epoch);
+  void FeaturesReady(size_t replica, uint64_t epoch, const std::string& key, const absl::Status& status);
 
   // Submits what can be submitted now. After every batch of events.
   void Pump();
-  EngineStats Stats() const;  // seconds_since_step is left out: last_step_time says it
-  TimePoint last_step_time() const { return last_step_time_; }
-  // The longest prompt and completion that fit context and cache.
+  EngineStats Stats() const;         // seconds_since_step is left out: last_step_time says it
+  TimePoint last_step_time() const;  // of the replica that has answered last
+  // The longest prompt and completion that fit the context and the largest cache.
   int64_t max_length() const;
 
  private:
@@ -66,24 +66,42 @@ class EngineCore {
     bool probe = false;
   };
 
-  Request* Owner(const Sequence& sequence) const { return requests_.at(sequence.order).get(); }
+  // One copy of the model, through all its epochs.
+  struct Replica {
+    std::string name;
+    Backend* backend = nullptr;
+    uint64_t epoch = 0;
+    std::unique_ptr<StepPlanner> planner{};  // null while it is down
+    absl::Status down_reason{};
+    std::deque<StepInfo> steps{};  // in flight
+    TimePoint last_step{};         // of this epoch
+    bool probe_due = false;
+    std::string probe_error{};
+  };
+
+  static Request* Owner(const Sequence& sequence);
+  PlannerConfig PlannerConfigOf(const Replica& replica, const ReplicaCapacity& capacity) const;
+  int64_t MaxLengthOn(const Replica& replica) const;
+  void Assign(Request* request);
   void Enqueue(Request* request);
-  void SubmitPlan(std::shared_ptr<const v1::StepPlan> plan);
+  void TakeBackWaiting();
+  void SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan);
+  void PumpReplica(Replica& replica);
   void ApplyToken(Sequence* sequence, const v1::SampledToken& sampled);
   void Deliver(Request* request, const v1::SampledToken& sampled);
-  void DeliverScores(const v1::PromptScores& scores);
+  void DeliverScores(Sequence* sequence, const v1::PromptScores& scores);
   void AdvanceConstraint(Request* request, int32_t token);
   void RecordTokenTime(Request* request);
-  void NoteProbe(const v1::StepResult& result);
-  void RecordStep(uint64_t step);
-  void EndUnanswered(const std::vector<StepPlanner::AnsweredRow>& rows, const v1::StepResult& result);
+  void NoteProbe(Replica& replica, const v1::StepResult& result);
+  void RecordStep(Replica& replica, uint64_t step);
+  void ApplyTokens(const Replica& replica, const std::vector<StepPlanner::AnsweredRow>& rows,
+                   const v1::StepResult& result);
   static int64_t IntactPositions(const Request& request, FinishReason reason);
   void End(Request* request, FinishReason reason, const absl::Status& error = absl::OkStatus(),
            int32_t stop_id = -1);
   void Report(const Request& request, const Completion& completion);
 
   const EngineConfig config_;
-  Backend* const backend_;
   const Clock* const clock_;
   EngineObserver* const observer_;
   const std::function<void(const std::string&)> on_end_;
@@ -96,13 +114,8 @@ class EngineCore {
     MaskReady(order, std::move(mask));
   };
 
-  uint64_t epoch_ = 0;
-  std::unique_ptr<StepPlanner> planner_;  // null while no replica is up
-  absl::Status down_reason_;
-  std::deque<StepInfo> steps_;  // in flight
-  TimePoint last_step_time_{};  // of this epoch
-  bool probe_due_ = false;
-  EngineStats totals_;                                   // only the counters and probe_error
+  std::vector<Replica> replicas_;                        // as many as there are backends, for good
+  EngineStats totals_;                                   // only the counters
   std::vector<double> first_token_, token_gap_;          // of the step being applied
   std::vector<std::pair<int32_t, float>> top_logprobs_;  // scratch
 };

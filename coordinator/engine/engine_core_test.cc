@@ -35,32 +35,6 @@ class Observer final : public EngineObserver {
   std::vector<RequestRecord> requests;
 };
 
-// Delivers events to a core at once, and pumps as the engine thread does.
-class CoreEvents final : public BackendEvents {
- public:
-  explicit CoreEvents(EngineCore* core) : core_(core) {}
-  void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override {
-    core_->Up(epoch, capacity);
-    core_->Pump();
-  }
-  void OnDown(const absl::Status& why) override { core_->Down(why); }
-  void OnResult(std::shared_ptr<const v1::StepResult> result) override {
-    core_->Result(*result);
-    core_->Pump();
-  }
-  void OnProbeDue(uint64_t epoch) override {
-    core_->ProbeDue(epoch);
-    core_->Pump();
-  }
-  void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
-    core_->FeaturesReady(epoch, key, status);
-    core_->Pump();
-  }
-
- private:
-  EngineCore* const core_;
-};
-
 class EngineCoreTest : public testing::Test {
  protected:
   static constexpr ReplicaCapacity kCapacity = {
@@ -84,8 +58,8 @@ class EngineCoreTest : public testing::Test {
   Observer observer_;
   FakeBackend backend_{kCapacity};
   std::vector<std::string> ended_;
-  EngineCore core_{config_, &backend_, &clock_, &observer_,
-                   [this](const std::string& id) { ended_.push_back(id); }};
+  EngineCore core_{
+      config_, {&backend_}, &clock_, &observer_, [this](const std::string& id) { ended_.push_back(id); }};
   CoreEvents events_{&core_};
 };
 
@@ -198,7 +172,7 @@ TEST_F(EngineCoreTest, RequestsResumeInTheNextEpochWithNoTokenRepeatedOrMissing)
   const EngineRequest b = MakeRequest("b", {4, 5, 6, 7}, 20);
   const auto sink_a = Submit(a);  // before any replica is up
   EXPECT_EQ(core_.Stats().waiting, 1);
-  EXPECT_THAT(core_.Stats().down_reason, HasSubstr("no replica"));
+  EXPECT_THAT(core_.Stats().down_reason, HasSubstr("has not come up yet"));
   backend_.Up(&events_);
   for (int i = 0; i < 4; ++i) backend_.AnswerStep(&events_);
   const auto sink_b = Submit(b);
@@ -209,7 +183,7 @@ TEST_F(EngineCoreTest, RequestsResumeInTheNextEpochWithNoTokenRepeatedOrMissing)
   EXPECT_EQ(core_.Stats().down_reason, "rank 1 died");
   backend_.Up(&events_);
   EXPECT_EQ(sink_a->tokens().size(), delivered) << "a result of a dead epoch was applied";
-  EXPECT_EQ(core_.Stats().epoch, 2u);
+  EXPECT_EQ(core_.Stats().replicas[0].epoch, 2u);
   // What the replica is told: the prompt, and the generated ids as output.
   const auto plan = backend_.plans().front();
   EXPECT_EQ(plan->step(), 1u);
@@ -228,7 +202,7 @@ TEST_F(EngineCoreTest, NonsenseFromTheReplicaIsIgnored) {
   v1::StepResult future;
   future.set_epoch(1);
   future.set_step(9);
-  core_.Result(future);
+  core_.Result(0, future);
   v1::StepResult strange;  // a step that did run, with sequences that it did not name
   strange.set_epoch(1);
   strange.set_step(1);
@@ -238,10 +212,10 @@ TEST_F(EngineCoreTest, NonsenseFromTheReplicaIsIgnored) {
   token->set_sequence(1);
   token->set_position(3);
   token->set_id(5);
-  core_.Result(strange);
+  core_.Result(0, strange);
   EXPECT_THAT(sink->tokens(), ElementsAre(5));
-  core_.FeaturesReady(1, "nobody asked", absl::OkStatus());
-  core_.FeaturesReady(1, "nobody asked", Internal("x"));
+  core_.FeaturesReady(0, 1, "nobody asked", absl::OkStatus());
+  core_.FeaturesReady(0, 1, "nobody asked", Internal("x"));
   EXPECT_FALSE(sink->done().has_value());
   core_.Cancel("a");
 }
@@ -252,18 +226,18 @@ TEST_F(EngineCoreTest, AMissingOrMisplacedTokenEndsTheRequestInsteadOfHangingIt)
   v1::StepResult empty;
   empty.set_epoch(1);
   empty.set_step(1);
-  core_.Result(empty);
+  core_.Result(0, empty);
   EXPECT_THAT(a->done()->error, StatusIs(absl::StatusCode::kInternal, HasSubstr("neither a token")));
   const auto b = Submit(MakeRequest("b", {1, 2, 3}, 5));
   v1::StepResult step2 = empty;  // a's second row
   step2.set_step(2);
-  core_.Result(step2);
+  core_.Result(0, step2);
   core_.Pump();
   v1::StepResult misplaced = empty;
   misplaced.set_step(3);
   misplaced.add_tokens()->set_sequence(2);
   misplaced.mutable_tokens(0)->set_position(4);
-  core_.Result(misplaced);
+  core_.Result(0, misplaced);
   EXPECT_THAT(b->done()->error, StatusIs(absl::StatusCode::kInternal, HasSubstr("position 4, expected 3")));
 }
 
@@ -312,10 +286,10 @@ TEST_F(EngineCoreTest, AFailedPictureEndsThoseThatNeedIt) {
 }
 
 TEST_F(EngineCoreTest, AnUnusableReplicaIsNotUsed) {
-  core_.Up(1, {.blocks = 0, .block_size = 4, .slots = 1, .max_step_tokens = 4, .stages = 1});
+  core_.Up(0, 1, {.blocks = 0, .block_size = 4, .slots = 1, .max_step_tokens = 4, .stages = 1});
   EXPECT_FALSE(core_.Stats().ready);
   EXPECT_THAT(core_.Stats().down_reason, HasSubstr("0 blocks of 4 tokens"));
-  core_.Up(1, kCapacity);  // an old epoch
+  core_.Up(0, 1, kCapacity);  // an old epoch
   EXPECT_FALSE(core_.Stats().ready);
 }
 
@@ -376,7 +350,7 @@ class RandomRun {
                   .max_step_tokens = Between(1, 30),
                   .stages = Between(1, 4)},
         backend_(capacity_),
-        core_(Config(), &backend_, &clock_, nullptr, [this](const std::string&) { --live_; }),
+        core_(Config(), {&backend_}, &clock_, nullptr, [this](const std::string&) { --live_; }),
         events_(&core_) {}
 
   void Run(int requests) {

@@ -37,12 +37,12 @@ class EngineTest : public testing::Test {
   SteadyClock clock_;
   FakeBackend backend_{kCapacity};
   std::unique_ptr<Engine> engine_ =
-      Engine::Create({.max_queued_requests = 3, .max_context = 200}, &backend_, &clock_);
+      Engine::Create({.max_queued_requests = 3, .max_context = 200}, {&backend_}, &clock_);
 };
 
 TEST_F(EngineTest, AnswersAndDrains) {
-  backend_.Up(engine_.get());
-  backend_.Start(engine_.get(), 1);
+  backend_.Up(engine_->Events(0));
+  backend_.Start(engine_->Events(0), 1);
   const EngineRequest request = MakeRequest("a", {1, 2, 3}, 20);
   const auto sink = std::make_shared<RecordingSink>();
   ASSERT_OK(Submit(request, sink));
@@ -81,8 +81,8 @@ TEST_F(EngineTest, RefusesAtTheDoor) {
 }
 
 TEST_F(EngineTest, APromptBeyondTheCacheIsRefusedOnceAReplicaIsUp) {
-  backend_.Up(engine_.get());
-  backend_.Start(engine_.get(), 1);
+  backend_.Up(engine_->Events(0));
+  backend_.Start(engine_->Events(0), 1);
   const auto sink = std::make_shared<RecordingSink>();
   ASSERT_OK(Submit(MakeRequest("a", {1}, 1), sink));  // its end says that the engine knows of the replica
   sink->Wait();
@@ -101,7 +101,7 @@ TEST_F(EngineTest, DestructionEndsWhatIsLeft) {
 }
 
 TEST_F(EngineTest, AnIdleEngineSleeps) {
-  backend_.Up(engine_.get());
+  backend_.Up(engine_->Events(0));
   const auto sink = std::make_shared<RecordingSink>();
   ASSERT_OK(Submit(MakeRequest("a", {1}, 5), sink));  // waits for an answer that does not come
   const auto cpu = [] {
@@ -118,9 +118,9 @@ TEST_F(EngineTest, AnIdleEngineSleeps) {
 TEST(EngineStressTest, ManyThreadsKillsAndCancels) {
   SteadyClock clock;
   FakeBackend backend(kCapacity);
-  auto engine = Engine::Create({.max_step_tokens = 16, .feature_cache_bytes = 4 * 7}, &backend, &clock);
-  backend.Up(engine.get());
-  backend.Start(engine.get(), 3);
+  auto engine = Engine::Create({.max_step_tokens = 16, .feature_cache_bytes = 4 * 7}, {&backend}, &clock);
+  backend.Up(engine->Events(0));
+  backend.Start(engine->Events(0), 3);
   constexpr int kClients = 4;
   constexpr int kRequests = 60;
   std::atomic<int> finished = 0;
@@ -150,8 +150,8 @@ TEST(EngineStressTest, ManyThreadsKillsAndCancels) {
   // A kill after every twenty or so requests: paced by their ends, not by time.
   for (int next = 20; next < kClients * kRequests; next += 20) {
     while (finished < next) std::this_thread::yield();
-    backend.Kill(engine.get(), /*late=*/true);
-    backend.Up(engine.get());
+    backend.Kill(engine->Events(0), /*late=*/true);
+    backend.Up(engine->Events(0));
   }
   for (std::thread& client : clients) client.join();
   engine->Drain(std::chrono::minutes(1));

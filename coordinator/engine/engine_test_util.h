@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/engine/backend.h"
+#include "coordinator/engine/engine_core.h"
 #include "coordinator/engine/types.h"
 
 namespace fulger {
@@ -57,6 +59,36 @@ class RecordingSink final : public ResponseSink {
   std::vector<int32_t> tokens_;
   std::optional<Completion> done_;
   bool after_done_ = false;
+};
+
+// Delivers one replica's events to a core at once, and pumps as the engine thread does.
+class CoreEvents final : public BackendEvents {
+ public:
+  explicit CoreEvents(EngineCore* core, size_t replica = 0) : core_(core), replica_(replica) {}
+  void OnUp(uint64_t epoch, const ReplicaCapacity& capacity) override {
+    core_->Up(replica_, epoch, capacity);
+    core_->Pump();
+  }
+  void OnDown(const absl::Status& why) override {
+    core_->Down(replica_, why);
+    core_->Pump();
+  }
+  void OnResult(std::shared_ptr<const v1::StepResult> result) override {
+    core_->Result(replica_, *result);
+    core_->Pump();
+  }
+  void OnProbeDue(uint64_t epoch) override {
+    core_->ProbeDue(replica_, epoch);
+    core_->Pump();
+  }
+  void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) override {
+    core_->FeaturesReady(replica_, epoch, key, status);
+    core_->Pump();
+  }
+
+ private:
+  EngineCore* const core_;
+  const size_t replica_;
 };
 
 inline EngineRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens) {

@@ -39,11 +39,7 @@ class FakeEngine final : public Engine {
   }
   EngineStats Stats() const override { return {}; }
   void Drain(Duration) override {}
-  void OnUp(uint64_t, const ReplicaCapacity&) override {}
-  void OnDown(const absl::Status&) override {}
-  void OnResult(std::shared_ptr<const v1::StepResult>) override {}
-  void OnProbeDue(uint64_t) override {}
-  void OnFeaturesReady(uint64_t, const std::string&, const absl::Status&) override {}
+  BackendEvents* Events(size_t) override { return nullptr; }
 
   ResponseSink::Next Token(int32_t id) {
     const std::pair<int32_t, float> top[] = {{id, -0.5F}, {1, -2}};

@@ -100,7 +100,9 @@ class Scheduling {
       const bool out = s.last_step + static_cast<uint64_t>(limits_.stages) <= limits_.step;
       if (!s.held && out != under_way && s.in_flight < limits_.rows_in_flight) candidates.push_back(i);
     }
-    std::ranges::stable_sort(candidates, {}, [&](size_t i) { return running_[i].last_step; });
+    const auto last_step = [&](size_t i) { return running_[i].last_step; };
+    if (!std::ranges::is_sorted(candidates, {}, last_step))
+      std::ranges::stable_sort(candidates, {}, last_step);
     int64_t quota = std::min((decoding + limits_.stages - 1) / limits_.stages, budget_);
     uint64_t group = 0;
     for (const size_t i : candidates) {

@@ -22,6 +22,7 @@ constexpr int64_t kArrivalsPerPriority = 256;
 // Owned by the engine, touched by the engine thread only.
 struct Sequence {
   // Set before StepPlanner::Add.
+  void* owner = nullptr;     // the engine's own record of the request
   uint64_t order = 0;        // arrival; unique, smaller is older
   int32_t priority = 0;      // smaller is sooner
   std::vector<int32_t> ids;  // the prompt, then every token sampled so far

@@ -1,5 +1,7 @@
 #include "coordinator/scheduler/step_planner.h"
 
+#include <google/protobuf/arena.h>
+
 #include <algorithm>
 #include <iterator>
 #include <span>
@@ -12,6 +14,21 @@ namespace {
 
 // Masks of a grammar that the workers keep: 25 KB each for a vocabulary of 200,000.
 constexpr size_t kMaxMasks = 512;
+
+}  // namespace
+
+namespace {
+
+// Its thousands of rows lie in one arena, not each on the heap.
+std::shared_ptr<v1::StepPlan> EmptyPlan() {
+  struct Held {
+    google::protobuf::Arena arena;
+    v1::StepPlan* plan = google::protobuf::Arena::CreateMessage<v1::StepPlan>(&arena);
+  };
+  auto held = std::make_shared<Held>();
+  v1::StepPlan* plan = held->plan;
+  return {std::move(held), plan};
+}
 
 }  // namespace
 
@@ -181,7 +198,7 @@ std::shared_ptr<const v1::StepPlan> StepPlanner::Next() {
 }
 
 std::shared_ptr<v1::StepPlan> StepPlanner::NewPlan() {
-  auto plan = std::make_shared<v1::StepPlan>();
+  const std::shared_ptr<v1::StepPlan> plan = EmptyPlan();
   plan->set_replica(config_.replica);
   plan->set_epoch(config_.epoch);
   plan->set_step(next_step_);
@@ -350,8 +367,9 @@ std::optional<std::vector<StepPlanner::AnsweredRow>> StepPlanner::Answered(uint6
   blocks_.StepsDone(step);
   slots_.StepsDone(step);
   features_.StepsDone(step);
-  for (const AnsweredRow& row : rows) {
-    if (Sequence* s = Find(row.id)) --s->in_flight;
+  for (AnsweredRow& row : rows) {
+    row.sequence = Find(row.id);
+    if (row.sequence != nullptr) --row.sequence->in_flight;
   }
   return rows;
 }

@@ -40,9 +40,8 @@ class StepPlanner {
   // A row of a step that has answered.
   struct AnsweredRow {
     uint64_t id = 0;
-    bool sampled = false;  // its sequence expects a token or an error, unless it has ended
-
-    bool operator==(const AnsweredRow&) const = default;
+    bool sampled = false;          // its sequence expects a token or an error, unless it has ended
+    Sequence* sequence = nullptr;  // null: it had ended before
   };
 
   explicit StepPlanner(const PlannerConfig& config);
@@ -61,8 +60,12 @@ class StepPlanner {
   std::shared_ptr<const v1::StepPlan> Next();
   // A step that only asks every rank to show that it can compute. Call with no step in flight.
   std::shared_ptr<const v1::StepPlan> Probe();
-  // Step `step` has answered; its rows. nullopt if it is not the oldest in flight (steps answer in order).
+  // Step `step` has answered; its rows, in the plan's order. nullopt if it is not the oldest in flight (steps
+  // answer in order).
   std::optional<std::vector<AnsweredRow>> Answered(uint64_t step);
+  // How many positions of a sequence, not added yet, this replica need not run: it has an anchor there, or is
+  // about to.
+  int64_t CachedPositions(Sequence* sequence) const;
   // By the id that plans and results use; null if it has ended.
   Sequence* Find(uint64_t id) const;
 

@@ -7,6 +7,14 @@
 
 namespace fulger {
 
+int64_t StepPlanner::CachedPositions(Sequence* s) const {
+  if (!s->use_anchors || !anchors_.enabled()) return 0;
+  const auto ids = static_cast<int64_t>(s->ids.size());
+  AppendSymbols(s->ids, s->images, ids, &s->symbols);
+  const AnchorCache::Match match = anchors_.Find(s->symbols, s->images, ids - 1);
+  return std::max(match.position, match.promised);
+}
+
 // A sequence that is about to be admitted shares the whole blocks of its anchor. One that the anchor fills in
 // part will be copied, since both write on. From here on nothing that the step does can take them away.
 void StepPlanner::HoldAnchor(Sequence* s) {

@@ -90,13 +90,38 @@ def case_a_killed_rank_is_named_and_the_request_goes_on():
         assert text_of(events) == want, "no token repeated or missing"
         server.wait_line(rf"rank 2 \(host [^,]+, pid {victim}\) is gone")
         server.wait_ready()
-        assert server.info()["replica"]["restarts"] == 1
+        assert server.info()["replicas"][0]["restarts"] == 1
         assert victim not in server.ranks()
         # Once more, without a request: ready must turn false and true again.
         os.kill(server.ranks()[0], signal.SIGKILL)
         server.wait_status(503)
         server.wait_status(200, 120)
         assert server.chat(body)["choices"][0]["message"]["content"] == want
+        assert server.stop() == 0
+
+
+def case_a_dead_replica_s_requests_move_to_the_other():
+    body = question(max_tokens=400)
+    with Server(FULGER, MODEL, "--replicas", "2") as server:
+        server.wait_line(r"replica 0: ready")
+        server.wait_line(r"replica 1: ready")
+        want = server.chat(body)["choices"][0]["message"]["content"]
+        assert len(server.info()["replicas"]) == 2 and len(server.ranks()) == 2, server.info()
+        events, restarted = [], None
+        for event in server.stream(body):
+            events.append(event)
+            if len(events) == 5:
+                running = [replica["running"] for replica in server.info()["replicas"]]
+                assert sorted(running) == [0, 1], running
+                victim = running.index(1)
+                os.kill(server.ranks()[victim], signal.SIGKILL)
+                restarted = victim
+        assert restarted is not None
+        assert text_of(events) == want, "no token repeated or missing"
+        assert server.get("/health/ready")[0] == 200, "the other one serves"
+        server.wait_line(rf"replica {restarted}: ready")
+        assert sum(replica["restarts"] for replica in server.info()["replicas"]) == 1
+        assert server.metric("fulger_replica_restarts_total") == 1
         assert server.stop() == 0
 
 

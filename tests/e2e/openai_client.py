@@ -21,7 +21,10 @@ def main():
         for choice in chunk.choices:
             streamed += choice.delta.content or ""
     assert streamed == text, (streamed, text)
-    assert usage == answer.usage, (usage, answer.usage)
+    # The second time the prompt's beginning was cached.
+    assert usage.prompt_tokens_details.cached_tokens > answer.usage.prompt_tokens_details.cached_tokens, usage
+    counts = lambda u: (u.prompt_tokens, u.completion_tokens, u.total_tokens, u.prompt_tokens_details.image_tokens)
+    assert counts(usage) == counts(answer.usage), (usage, answer.usage)
 
     completion = client.completions.create(model=model, prompt="Once", max_tokens=4, temperature=0)
     assert completion.usage.completion_tokens <= 4

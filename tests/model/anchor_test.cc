@@ -38,8 +38,8 @@ class AnchorTest : public testing::Test {
                               .anchors = 8,
                               .anchor_rules = {.interval = 128, .min_gap = 16},
                               .max_step_tokens = 512},
-                             backend_.get(), &clock_);
-    ASSERT_OK(backend_->Up(engine_.get()));
+                             {backend_.get()}, &clock_);
+    ASSERT_OK(backend_->Up(engine_->Events(0)));
   }
   void TearDown() override {
     backend_.reset();  // its threads call the engine
@@ -137,7 +137,7 @@ TEST_F(AnchorTest, AHitChangesNoAnswerInAnyLayout) {
 
     // A rebuilt replica has no anchors.
     backend_->Down(Unavailable("killed by the test"));
-    ASSERT_OK(backend_->Up(engine_.get()));
+    ASSERT_OK(backend_->Up(engine_->Events(0)));
     const Answer rebuilt = Ask(Request());
     EXPECT_EQ(rebuilt.tokens, expected);
     EXPECT_EQ(rebuilt.completion.cached_tokens, 0);
@@ -157,19 +157,20 @@ TEST_F(AnchorTest, BFloat16WeightsToo) {
   EXPECT_GT(next.completion.cached_tokens, 300);
 }
 
-// Four requests that need about 37 blocks each, with priorities, in 60: recompute and saved states.
+// Requests that need 33 blocks each for the prompt and 37 in the end, with priorities, in 68.
 TEST_F(AnchorTest, PreemptedRequestsAnswerTheSame) {
   ThreadReplicaOptions options;
-  options.runner.blocks = 60;
+  options.runner.blocks = 68;
   Start("g2_images", Layout{.pp = 2}, options);
+  backend_->Down(Unavailable("so that all wait"));
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> expected, checkpoint_->ExpectedTokens());
   std::vector<std::shared_ptr<RecordingSink>> sinks;
-  std::vector<EngineRequest> requests;
   for (int i = 0; i < 6; ++i) {
     EngineRequest request = Request(/*use_anchors=*/i % 3 != 0);
     request.priority = 3 - i / 2;
     sinks.push_back(Submit(std::move(request)));
   }
+  ASSERT_OK(backend_->Up(engine_->Events(0)));
   for (const auto& sink : sinks) {
     EXPECT_OK(sink->Wait().error);
     EXPECT_EQ(sink->tokens(), expected);
@@ -185,7 +186,7 @@ TEST_F(AnchorTest, ARebuildAmidAHitLosesAndRepeatsNothing) {
   const auto sink = Submit(Request());
   while (sink->tokens().size() < 10) std::this_thread::yield();
   backend_->Down(Unavailable("killed by the test"));
-  ASSERT_OK(backend_->Up(engine_.get()));
+  ASSERT_OK(backend_->Up(engine_->Events(0)));
   const Completion completion = sink->Wait();
   EXPECT_OK(completion.error);
   EXPECT_EQ(sink->tokens(), expected);
