@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
 #include "coordinator/engine/engine.h"
 #include "tests/bench/random_checkpoint.h"
 #include "tests/support/thread_backend.h"
