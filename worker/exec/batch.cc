@@ -43,7 +43,7 @@ absl::StatusOr<Batch> Batch::Make(const v1::StepPlan& plan, SequenceTable& table
   return batch;
 }
 
-Batch Batch::OfProbe(Sequence* sequence) {
+Batch Batch::OfProbe(RankSequence* sequence) {
   Batch batch;
   batch.sequences_.push_back({.sequence = sequence, .count = 1, .sample = true});
   batch.tokens_ = 1;

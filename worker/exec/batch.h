@@ -30,7 +30,7 @@ class Batch {
                                     int64_t block_size);
 
   // The one row of a probe step: it names no slot and no blocks. `sequence` must outlive the batch.
-  static Batch OfProbe(Sequence* sequence);
+  static Batch OfProbe(RankSequence* sequence);
 
   int64_t tokens() const { return tokens_; }
   const std::vector<BatchSequence>& sequences() const { return sequences_; }

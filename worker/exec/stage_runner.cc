@@ -158,7 +158,7 @@ absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   if (head_.has_value()) head_->AddMasks(plan);
   ASSIGN_OR_RETURN(Batch batch,
                    Batch::Make(plan, sequences_, setup_.options.max_step_tokens, setup_.options.block_size));
-  Sequence probe{.ids = {0}};
+  RankSequence probe{.ids = {0}};
   if (plan.probe()) {
     if (batch.tokens() > 0) return Internal("step {}: a probe with {} tokens", plan.step(), batch.tokens());
     batch = Batch::OfProbe(&probe);
