@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(
-  g++ cmake ninja-build make git ca-certificates python3 python3-venv pkg-config ccache clang-format
+  g++ cmake ninja-build make git curl ca-certificates python3 python3-venv pkg-config ccache clang-format
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
   prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev
   libopenmpi-dev openmpi-bin

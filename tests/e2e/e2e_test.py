@@ -14,11 +14,11 @@ import tempfile
 import time
 
 from fulger_process import Server, cpu_seconds, run_cases, text_of, wait_metric
+from scratch_python import environment
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
 FIVE_RANKS = ("--tp", "2", "--pp", "2", "--ep", "2", "--vision-ranks", "1")
-SKIPPED = 77  # ctest: SKIP_RETURN_CODE
 
 
 def picture():
@@ -227,14 +227,7 @@ def case_the_other_commands():
 
 def case_openai_python():
     with tempfile.TemporaryDirectory() as folder:
-        python = os.path.join(folder, "bin", "python3")
-        made = subprocess.run([sys.executable, "-m", "venv", folder], capture_output=True, text=True, check=False)
-        if made.returncode == 0:
-            made = subprocess.run([python, "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "10",
-                                   "openai"], capture_output=True, text=True, check=False)
-        if made.returncode != 0:
-            print("SKIPPED: no scratch environment with openai from PyPI:", (made.stderr or made.stdout)[-400:])
-            sys.exit(SKIPPED)
+        python = os.path.join(environment(folder, "openai"), "python")
         with Server(FULGER, MODEL) as server:
             server.wait_ready()
             client = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openai_client.py")

@@ -16,11 +16,11 @@ import tempfile
 import time
 
 import chromium
-from fulger_process import Server
+from fulger_process import Server, run_cases
+from scratch_python import SKIPPED
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
-SKIPPED = 77  # ctest: SKIP_RETURN_CODE
 ALT, SHIFT = 1, 8
 
 # A model ends its answers when it likes. Tests need answers of a known length: requests of the page go out with
@@ -533,11 +533,7 @@ def main():
     if sys.argv[3:4] == ["--screenshot"]:
         screenshot(sys.argv[4])
         return
-    cases = {name[5:]: function for name, function in globals().items() if name.startswith("case_")}
-    for name in sys.argv[3:] or cases:
-        begin = time.monotonic()
-        cases[name]()
-        print(f"{name}: ok, {time.monotonic() - begin:.1f} s", flush=True)
+    run_cases(globals(), sys.argv[3:])
 
 
 if __name__ == "__main__":

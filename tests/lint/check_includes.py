@@ -16,6 +16,7 @@ ALLOWED = {
     "monitoring/metrics": {"base"},
     "worker": {"base", "proto", "model", "kernels", "monitoring/metrics"},
     "coordinator": {"base", "proto", "model", "monitoring/metrics"},
+    "deploy/examples": {"proto"},
     "tests": {"base", "proto", "model", "kernels", "worker", "coordinator", "monitoring/metrics"},
 }
 # vendor header prefix -> path prefixes in which it may be included
@@ -25,7 +26,7 @@ VENDOR = {
     "kernels/cuda/": ["kernels/cuda/", "kernels/device/"],
     "nccl.h": ["worker/comm/nccl"],
     "mpi.h": ["worker/comm/mpi", "worker/service/launcher"],
-    "grpcpp/": ["worker/service/", "coordinator/api/", "coordinator/cluster/", "coordinator/cli/", "tests/"],
+    "grpcpp/": ["worker/service/", "coordinator/api/", "coordinator/cluster/", "coordinator/cli/", "tests/", "deploy/examples/"],
     "prometheus/": ["monitoring/metrics/"],
     "boost/": ["coordinator/api/", "coordinator/cli/", "tests/"],
 }

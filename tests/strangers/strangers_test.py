@@ -12,28 +12,19 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
+import scratch_python  # noqa: E402
 from fulger_process import Server, run_cases  # noqa: E402
 
 BUILD, MODEL = (os.path.abspath(path) for path in sys.argv[1:3])
 FULGER = os.path.join(BUILD, "bin", "fulger")
-SKIPPED = 77  # ctest: SKIP_RETURN_CODE
 OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
            "OPENAI_API_KEY": "unused"}
 
 
 def environment(folder, *packages):
-    """The bin folder of a Python with these packages, or the end of this test: skipped."""
+    """The bin folder of a Python with these packages: a given one, or a scratch one."""
     given = os.environ.get("FULGER_STRANGERS_VENV")
-    if given:
-        return os.path.join(given, "bin")
-    made = subprocess.run([sys.executable, "-m", "venv", folder], capture_output=True, text=True, check=False)
-    if made.returncode == 0:
-        made = subprocess.run([os.path.join(folder, "bin", "pip"), "install", "--quiet", "--retries", "1", "--timeout",
-                               "20", *packages], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        print("SKIPPED: cannot install", *packages, "from PyPI:", (made.stderr or made.stdout)[-400:])
-        sys.exit(SKIPPED)
-    return os.path.join(folder, "bin")
+    return os.path.join(given, "bin") if given else scratch_python.environment(folder, *packages)
 
 
 def run(command, seconds=300):
