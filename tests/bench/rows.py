@@ -54,8 +54,8 @@ class Suite:
     def write_checkpoints(self):
         """Once: 3 GB of random weights by our own program, and a small model of the same topology."""
         if not (self.medium / "complete").exists():
-            program = next(b / n for b in self.binaries for n in ("fulger-step-bench", "fulger-decode-bench") if (b / n).exists())
-            subprocess.run([program, "--dir", self.medium, "--tokens", "1"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([self.program("fulger-step-bench"), "--dir", self.medium, "--tokens", "1", "--rounds", "1"], check=True,
+                           stdout=subprocess.DEVNULL)
         models.write_tiny(models.Checkpoint(self.medium), self.tiny)
 
     def host(self, *arguments):
