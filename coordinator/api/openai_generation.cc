@@ -53,10 +53,12 @@ absl::Status OpenAiGeneration::Start(TimePoint arrival) {
         if (choice.prompt == p) choice.text = echoed;
       }
     }
+    std::vector<GenerateInput> inputs(static_cast<size_t>(request_.n - 1), prompt);
+    inputs.push_back(std::move(prompt));
     for (int64_t j = 0; j < request_.n; ++j) {
       if (leaving_->gone) return absl::OkStatus();
       const size_t index = p * static_cast<size_t>(request_.n) + static_cast<size_t>(j);
-      GenerateInput input = j + 1 < request_.n ? prompt : std::move(prompt);
+      GenerateInput& input = inputs[static_cast<size_t>(j)];
       input.id = leaving_->ids[index];
       input.sampling.set_choice(static_cast<uint32_t>(j));
       if (absl::Status status = frontend_->Generate(std::move(input), Handlers(index)); !status.ok()) {

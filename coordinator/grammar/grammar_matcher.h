@@ -51,8 +51,8 @@ class GrammarMatcher {
   // A place in one rule, and where it was called from.
   struct Thread {
     int32_t node = 0;
-    int32_t stack = 0;  // index into stacks_; 0: the answer itself
-    auto operator<=>(const Thread&) const = default;
+    int32_t stack = 0;                                // index into stacks_; 0: the answer itself
+    auto operator<=>(const Thread&) const = default;  // NOLINT(modernize-use-nullptr): read wrongly
   };
   struct Frame {
     int32_t node = 0;  // to return to
