@@ -134,11 +134,12 @@ def wait_until(what, true, seconds=30):
 
 
 def case_loads_and_names_everything():
-    with Visit() as visit:
+    with Visit("--replicas", "2") as visit:
         page = visit.page
         assert page.text("#model") == "demo" and page.text("#status") == "ready"
         assert page.js("document.title") == "demo · Fulger"
-        assert "1 rank" in page.text("#facts") and "8,192 tokens" in page.text("#facts"), page.text("#facts")
+        assert "2 replicas of" in page.text("#facts") and "2 ranks" in page.text("#facts"), page.text("#facts")
+        assert "8,192 tokens" in page.text("#facts")
         assert page.js("document.activeElement.id") == "question"
         roles = page.roles()
         for wanted in (("textbox", "Your question"), ("button", "Add pictures"), ("button", "Send"), ("button", "Settings"),
@@ -146,7 +147,7 @@ def case_loads_and_names_everything():
             assert wanted in roles, (wanted, roles)
         nameless = [role for role, name in roles if role in ("button", "textbox", "link", "dialog", "spinbutton") and not name]
         assert not nameless, nameless
-        for button, words in (("cluster", "rank 0"), ("settings", "Sampling"), ("history", "Nothing is kept")):
+        for button, words in (("cluster", "Replica 1: serving"), ("settings", "Sampling"), ("history", "Nothing is kept")):
             page.click(f"#{button}")
             page.wait(f"document.querySelector('#panel').innerText.includes('{words}')")
             assert page.js(f"document.querySelector('#{button}').ariaExpanded") == "true"

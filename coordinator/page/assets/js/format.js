@@ -16,6 +16,7 @@ export function number(value) {
 }
 
 export function seconds(value) {
+  if (value < 0.00095) return 'under 1 ms';
   if (value < 0.0995) return `${Math.round(value * 1000)} ms`;
   return value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`;
 }

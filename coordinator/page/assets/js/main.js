@@ -72,7 +72,7 @@ async function introduce() {
   composer.allowPictures(info.model.vision);
   byId('model').textContent = model;
   document.title = `${model} · Fulger`;
-  byId('facts').textContent = `${shortLayout(info)}, ${plural(info.layout.ranks, 'rank')}, `
+  byId('facts').textContent = `${shortLayout(info)}, ${plural(info.ranks.length, 'rank')}, `
     + `${number(info.limits.max_context)} tokens of context`;
 }
 

@@ -1,8 +1,8 @@
-// The replica as the server describes it (/v1/server_info): stages from the vision ranks to the last layers, and
+// The replicas as the server describes them (/v1/server_info): stages from the vision ranks to the last layers, and
 // what each rank holds.
 
 import {el, svg} from './dom.js';
-import {bytes, number, span} from './format.js';
+import {bytes, number, plural, seconds, span} from './format.js';
 
 const CACHES = ['kv', 'slots', 'arena'];
 
@@ -16,7 +16,7 @@ function facts(info) {
     row('model', `${info.model.name}, ${info.model.type}`),
     row('layout', layoutText(info.layout)),
     row('runs on', `${info.device}, ${info.transport}`),
-    row('numbers', `weights ${info.dtypes.weights}, activations ${info.dtypes.activations}, cache ${info.dtypes.cache}`),
+    row('numbers', `weights ${info.dtypes.weights}, experts ${info.dtypes.experts}, activations ${info.dtypes.activations}, cache ${info.dtypes.cache}`),
     row('context', `${number(info.limits.max_context)} tokens, ${number(info.limits.max_sequences)} at once`),
     row('fingerprint', el('code', {}, info.model.fingerprint.slice(0, 12))),
     row('version', info.version));
@@ -40,6 +40,12 @@ function memory(rank) {
   return `${bytes(weights)} of weights, ${bytes(caches)} of caches`;
 }
 
+// Means over the rank's life.
+function times({count, seconds: total, wait_seconds: waited}) {
+  if (count === 0) return null;
+  return `${seconds(total / count)} a step, ${Math.round(100 * waited / Math.max(total, 1e-9))} % of it waiting for others`;
+}
+
 function stateOf(rank) {
   if (!rank.joined) return ['lost', 'not here'];
   if (rank.phase === 'ready') return ['good', 'ready'];
@@ -56,6 +62,7 @@ function rankView(rank) {
       el('span', {class: 'state'}, words), rank.joined && el('span', {class: 'where'}, `${rank.host}, pid ${rank.pid}`)),
     el('p', {}, holds),
     rank.joined && el('p', {}, memory(rank)),
+    rank.joined && times(rank.steps) && el('p', {}, times(rank.steps)),
     rank.joined && rank.activity && el('p', {class: 'activity'}, rank.activity));
 }
 
@@ -64,26 +71,32 @@ function stageView(title, strip, ranks) {
     el('ul', {}, ranks.map(rankView)));
 }
 
-function stages(info) {
-  const vision = info.ranks.filter((rank) => rank.role === 'vision');
+function stages(info, ranks) {
+  const vision = ranks.filter((rank) => rank.role === 'vision');
   const views = vision.length > 0 ? [stageView('Vision', null, vision)] : [];
   for (let stage = 0; stage < info.layout.pp; stage += 1) {
-    const ranks = info.ranks.filter((rank) => rank.role === 'language' && rank.stage === stage);
-    views.push(stageView(`Stage ${stage}, layers ${span(ranks[0].layers)}`,
-      layerStrip(info.model.layers, ranks[0].layers), ranks));
+    const own = ranks.filter((rank) => rank.role === 'language' && rank.stage === stage);
+    views.push(stageView(`Stage ${stage}, layers ${span(own[0].layers)}`,
+      layerStrip(info.model.layers, own[0].layers), own));
   }
   return el('div', {class: 'stages'}, views);
 }
 
-function replica({phase, restarts, last_failure: failure}) {
-  return el('p', {class: 'note'}, `Replica: ${phase}${restarts > 0 ? `, rebuilt ${number(restarts)} times` : ''}.`,
-    failure && el('span', {class: 'error'}, ` Last failure: ${failure}`));
+function replicaView(info, index) {
+  const {phase, running, waiting, restarts, last_failure: failure} = info.replicas[index];
+  const rebuilt = restarts > 0 ? `, rebuilt ${plural(restarts, 'time')}` : '';
+  return el('section', {class: 'replica', 'aria-label': `Replica ${index}`},
+    el('p', {class: 'note'}, el('b', {}, `Replica ${index}`),
+      `: ${phase}, ${number(running)} running, ${number(waiting)} waiting${rebuilt}.`,
+      failure && el('span', {class: 'error'}, ` Last failure: ${failure}`)),
+    stages(info, info.ranks.filter((rank) => rank.replica === index)));
 }
 
 export function shortLayout(info) {
-  return `${layoutText(info.layout)} on ${info.device}`;
+  const {length} = info.replicas;
+  return `${length > 1 ? `${length} replicas of ` : ''}${layoutText(info.layout)} on ${info.device}`;
 }
 
 export function ranksView(info) {
-  return el('div', {}, replica(info.replica), stages(info), facts(info));
+  return el('div', {}, info.replicas.map((_, index) => replicaView(info, index)), facts(info));
 }
