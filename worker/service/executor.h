@@ -26,7 +26,7 @@ struct ExecutorOptions {
   std::string device = "cpu";
   int threads = 0;
   std::string kernels = "auto";                         // CPU: see DeviceOptions
-  std::string nccl_library;                             // empty: the machine\'s
+  std::string nccl_library;                             // empty: the machine's
   std::string model_dir_override;                       // empty: the coordinator's path
   std::chrono::milliseconds operation_deadline{60000};  // of one collective
 };
