@@ -107,6 +107,10 @@ std::vector<int> ExpertGroupRanks(const Plan& plan, int rank);
 // Bytes per component in memory when every tensor is stored as `dtype`, but for experts of another format:
 // those take that format's bytes, scales included.
 ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype);
+// The same where tensor i of the table is held as `held[i]`. Experts are held in stacks of one type: the
+// widest of those that the rank holds of the same matrix of a layer.
+ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank,
+                               const std::vector<DType>& held);
 
 // Bytes one token's keys and values take on this rank, and one sequence's float32 lightning state.
 int64_t KvBytesPerToken(const ModelConfig& config, const RankPlan& rank, DType dtype);

@@ -51,6 +51,12 @@ void ApplyCut(const TensorSpec& spec, const RankPlan& rank, TensorSlice& slice) 
   }
 }
 
+// Which of the three stacks of its layer an expert's matrix is in.
+size_t StackOf(const TensorSpec& spec) {
+  const size_t matrix = spec.cut == Cut::kExpertColumns ? 2 : spec.name.ends_with("w1.weight") ? 0 : 1;
+  return static_cast<size_t>(spec.layer) * 3 + matrix;
+}
+
 int64_t LayersOfKind(const ModelConfig& config, const RankPlan& rank, LayerKind kind) {
   const auto& kinds = config.text.layer_kinds;
   return std::count(kinds.begin() + rank.layers.begin, kinds.begin() + rank.layers.end, kind);
@@ -77,13 +83,28 @@ int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice) {
 }
 
 ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype) {
+  return RankWeightBytes(table, rank, std::vector<DType>(table.size(), dtype));
+}
+
+ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank,
+                               const std::vector<DType>& held) {
+  const std::vector<TensorSlice> slices = RankTensors(table, rank);
+  std::vector<size_t> stacks(static_cast<size_t>(rank.layers.end) * 3, 0);  // bytes of an element
+  for (const TensorSlice& slice : slices) {
+    const TensorSpec& spec = table[slice.tensor];
+    if (spec.expert < 0) continue;
+    size_t& size = stacks[StackOf(spec)];
+    size = std::max(size, ByteSize(held[slice.tensor]));
+  }
   ComponentBytes bytes{};
-  for (const TensorSlice& slice : RankTensors(table, rank)) {
+  for (const TensorSlice& slice : slices) {
     const TensorSpec& spec = table[slice.tensor];
     const bool int8 = spec.expert >= 0 && rank.expert_format == ExpertFormat::kInt8;
-    const int64_t size = int8 ? 1 : static_cast<int64_t>(ByteSize(dtype));
+    size_t size = ByteSize(held[slice.tensor]);
+    if (spec.expert >= 0) size = int8 ? 1 : stacks[StackOf(spec)];
     const int64_t scales = int8 ? slice.rows.size() * static_cast<int64_t>(sizeof(float)) : 0;
-    bytes[static_cast<size_t>(spec.component)] += SliceElements(spec, slice) * size + scales;
+    bytes[static_cast<size_t>(spec.component)] +=
+        SliceElements(spec, slice) * static_cast<int64_t>(size) + scales;
   }
   return bytes;
 }

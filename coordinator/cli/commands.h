@@ -9,5 +9,6 @@ void AddServe(CLI::App* app, int* exit_code);
 void AddGenerate(CLI::App* app, int* exit_code);
 void AddChat(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
+void AddPlan(CLI::App* app, int* exit_code);
 
 }  // namespace fulger

@@ -5,14 +5,14 @@
 #include <fstream>
 #include <numeric>
 
+#include "model/cost/rank_memory.h"
+
 namespace fulger {
 namespace {
 
 // VL-01's own config says 8,192, which one picture can exceed; the model was trained far beyond.
 constexpr int64_t kMostContext = 131072;
 constexpr int64_t kDefaultContexts = 2;
-// The worker's caches are float32.
-constexpr DType kCacheDType = DType::kF32;
 
 int64_t Sum(const ComponentBytes& bytes) { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 

@@ -22,7 +22,9 @@ absl::Status BenchRank::Initialise() {
   ASSIGN_OR_RETURN(config_, LoadModelConfig(options_.dir));
   ASSIGN_OR_RETURN(fabric_, MakeFabric(options_.transport, {}));
   Layout layout;
-  layout.tp = fabric_->size();
+  layout.pp = options_.pp;
+  layout.tp = fabric_->size() / options_.pp;
+  layout.ep = options_.ep;
   layout.experts = options_.experts;
   ASSIGN_OR_RETURN(plan_, MakePlan(config_, layout));
   table_ = TensorTable(config_);

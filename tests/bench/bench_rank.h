@@ -19,6 +19,8 @@ struct BenchRankOptions {
   std::string dir;
   std::string transport = "single";
   DeviceOptions device;
+  int pp = 1;  // stages; tp is what the ranks leave
+  int ep = 1;
   ExpertFormat experts = ExpertFormat::kStored;
   int64_t max_tokens = 0;  // of one step
   int64_t max_context = 0;

@@ -3,27 +3,19 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/cost/rank_memory.h"
 #include "worker/sampling/finish.h"
 
 namespace fulger {
-namespace {
-
-constexpr int64_t kObservedRows = 8;
-
-}  // namespace
 
 OutputHead::OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, TensorView lm_head,
                        std::span<const int32_t> masked)
     : vocab_(config.text.vocab),
-      width_(ShardWidth(config, plan)),
+      width_(LogitShardWidth(config, plan.layout)),
       shards_(plan.layout.tp),
       lm_head_(lm_head),
       mask_(config.text.vocab, masked) {
   FULGER_CHECK(lm_head.dim(0) == rank.vocab.size());
-}
-
-int64_t OutputHead::ShardWidth(const ModelConfig& config, const Plan& plan) {
-  return (config.text.vocab + plan.layout.tp - 1) / plan.layout.tp;
 }
 
 absl::StatusOr<std::vector<float>> OutputHead::GatherLogits(ExecContext& ctx, const TensorView& y,
@@ -111,15 +103,11 @@ std::vector<std::span<const float>> OutputHead::Shards(const std::vector<float>&
   return shards;
 }
 
-int64_t OutputHead::MaxGatheredRows(int64_t tokens, int64_t slots) {
-  return std::max(kObservedRows, std::min(tokens, slots));
-}
-
 absl::Status OutputHead::Observe(ExecContext& ctx, const Batch& batch, const TensorView& y,
                                  LogitsObserver& observer) {
   for (const BatchSequence& s : batch.sequences()) {
-    for (int64_t first = 0; first < s.count; first += kObservedRows) {
-      const int64_t n = std::min(kObservedRows, s.count - first);
+    for (int64_t first = 0; first < s.count; first += kScoredRows) {
+      const int64_t n = std::min(kScoredRows, s.count - first);
       std::vector<int32_t> rows;
       for (int64_t i = 0; i < n; ++i) rows.push_back(static_cast<int32_t>(s.row + first + i));
       const size_t mark = ctx.arena.used();
@@ -146,8 +134,8 @@ absl::Status OutputHead::ScorePrompts(ExecContext& ctx, const Batch& batch, cons
     if (s.sequence->sampling.prompt_logprobs() <= 0) continue;
     const int64_t count = std::min(s.count, s.sequence->prompt_count - 1 - s.position);
     v1::PromptScores* scores = nullptr;
-    for (int64_t first = 0; first < count; first += kObservedRows) {
-      const int64_t n = std::min(kObservedRows, count - first);
+    for (int64_t first = 0; first < count; first += kScoredRows) {
+      const int64_t n = std::min(kScoredRows, count - first);
       std::vector<int32_t> rows;
       for (int64_t i = 0; i < n; ++i) rows.push_back(static_cast<int32_t>(s.row + first + i));
       const size_t mark = ctx.arena.used();

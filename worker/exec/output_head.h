@@ -36,11 +36,6 @@ class OutputHead {
 
   // Gathers the logits of every row of the batch, a few at a time; index 0 shows them to `observer`.
   absl::Status Observe(ExecContext& ctx, const Batch& batch, const TensorView& y, LogitsObserver& observer);
-  // The most rows whose logits are gathered at once by a step of `tokens` tokens and `slots` sequences.
-  static int64_t MaxGatheredRows(int64_t tokens, int64_t slots);
-
-  // Rows of the vocabulary that every rank's shard is padded to.
-  static int64_t ShardWidth(const ModelConfig& config, const Plan& plan);
 
  private:
   absl::StatusOr<std::vector<float>> GatherLogits(ExecContext& ctx, const TensorView& y,

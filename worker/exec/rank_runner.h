@@ -17,6 +17,7 @@
 
 #include "fulger/v1/step.pb.h"
 #include "model/config.h"
+#include "model/cost/rank_memory.h"
 #include "model/layout.h"
 #include "model/picture/processor_config.h"
 #include "worker/comm/collective.h"
@@ -31,7 +32,11 @@ struct RunnerOptions {
   int64_t block_size = 16;
   int64_t slots = 0;
   int64_t max_step_tokens = 2048;
-  DType kv_dtype = DType::kF32;
+  DType kv_dtype = kCacheDType;
+
+  CacheSizes sizes() const {
+    return {.blocks = blocks, .block_size = block_size, .slots = slots, .max_step_tokens = max_step_tokens};
+  }
 };
 
 // Sees every row's logits (evaluation and tests; costs an lm_head pass over all rows). Set on every rank of

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "model/cost/rank_memory.h"
 
 namespace fulger {
 namespace {
@@ -55,7 +56,8 @@ absl::Status StageRunner::Initialise() {
   ASSIGN_OR_RETURN(kv_, KvCache::Make(setup_.config, rank_, setup_.device, options.blocks, options.block_size,
                                       options.kv_dtype));
   ASSIGN_OR_RETURN(states_, LightningStates::Make(setup_.config, rank_, setup_.device, options.slots));
-  ASSIGN_OR_RETURN(arena_, Arena::Make(setup_.device, ArenaBytes()));
+  ASSIGN_OR_RETURN(arena_, Arena::Make(setup_.device, static_cast<size_t>(ArenaBytes(
+                                                          setup_.config, layout, rank_, options.sizes()))));
 
   const WeightLookup weights(setup_.table, setup_.weights);
   ASSIGN_OR_RETURN(stack_, DecoderStack::Make(setup_.config, rank_, weights, *kv_, *states_, setup_.device));
@@ -74,7 +76,7 @@ absl::Status StageRunner::Initialise() {
 // Unused vocabulary rows are those whose embedding or lm_head row is all zero. The embedding lies on the
 // first stage, sampling on the last: the marks travel over a link and are gathered over the last stage.
 absl::Status StageRunner::InitialiseHead(const WeightLookup& weights) {
-  const int64_t width = OutputHead::ShardWidth(setup_.config, setup_.plan);
+  const int64_t width = LogitShardWidth(setup_.config, setup_.plan.layout);
   std::vector<int32_t> marks(static_cast<size_t>(width), 0);
   const TensorView marks_view(marks.data(), DType::kI32, {width});
   Stream& stream = setup_.device.stream();
@@ -111,7 +113,7 @@ absl::Status StageRunner::InitialiseHead(const WeightLookup& weights) {
 }
 
 absl::StatusOr<std::vector<int32_t>> StageRunner::VocabularyMask(const TensorView& rows) {
-  std::vector<int32_t> marks(static_cast<size_t>(OutputHead::ShardWidth(setup_.config, setup_.plan)), 0);
+  std::vector<int32_t> marks(static_cast<size_t>(LogitShardWidth(setup_.config, setup_.plan.layout)), 0);
   const size_t row_bytes = static_cast<size_t>(rows.dim(1)) * ByteSize(rows.dtype());
   const int64_t batch = std::max<int64_t>(1, (int64_t{8} << 20) / static_cast<int64_t>(row_bytes));
   std::vector<char> host(static_cast<size_t>(batch) * row_bytes);
@@ -127,23 +129,6 @@ absl::StatusOr<std::vector<int32_t>> StageRunner::VocabularyMask(const TensorVie
     }
   }
   return marks;
-}
-
-// An upper bound on what RunRows and Encode allocate at once; see the Forward functions for the terms.
-size_t StageRunner::ArenaBytes() const {
-  const TextConfig& text = setup_.config.text;
-  const int64_t t = setup_.options.max_step_tokens;
-  const int64_t inner = rank_.query_heads.size() * text.head_dim;
-  const int64_t kv = rank_.kv_heads.size() * text.head_dim;
-  const int64_t per_token = 3 * text.hidden + 2                              // stream, features, branch
-                            + std::max(5 * inner, 2 * inner + 2 * kv)        // attention
-                            + 2 * text.experts_per_token + text.hidden + 4;  // experts, index
-  const int64_t samples = OutputHead::MaxGatheredRows(t, setup_.options.slots);
-  const int64_t width = OutputHead::ShardWidth(setup_.config, setup_.plan);
-  const int64_t head = samples * (text.hidden + 1 + width * (1 + setup_.plan.layout.tp));
-  size_t bytes = static_cast<size_t>(t * per_token + head) * sizeof(float) + (size_t{1} << 16);
-  if (rank_.holds_vision) bytes = std::max(bytes, VisionTower::ArenaBytes(setup_.config));
-  return bytes;
 }
 
 absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {

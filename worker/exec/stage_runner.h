@@ -41,7 +41,6 @@ class StageRunner final : public RankRunner {
   absl::Status Initialise();
   absl::Status InitialiseHead(const WeightLookup& weights);
   absl::StatusOr<std::vector<int32_t>> VocabularyMask(const TensorView& embedding);
-  size_t ArenaBytes() const;
   ExecContext Context();
 
   absl::Status RunOperations(const v1::StepPlan& plan);

@@ -12,7 +12,9 @@ absl::StatusOr<std::unique_ptr<RankRunner>> VisionRunner::Make(const RankSetup& 
   const std::array<int, 1> self = {setup.rank};
   ASSIGN_OR_RETURN(runner->alone_, setup.fabric.Group(self, fmt::format("vision.{}", setup.rank)));
   ASSIGN_OR_RETURN(runner->links_, ConnectLinks(setup.plan, setup.rank, setup.fabric));
-  ASSIGN_OR_RETURN(runner->arena_, Arena::Make(setup.device, VisionTower::ArenaBytes(setup.config)));
+  const RankPlan& own = setup.plan.ranks[static_cast<size_t>(setup.rank)];
+  ASSIGN_OR_RETURN(runner->arena_,
+                   Arena::Make(setup.device, static_cast<size_t>(ArenaBytes(setup.config, layout, own, {}))));
   const WeightLookup weights(setup.table, setup.weights);
   ASSIGN_OR_RETURN(runner->tower_, VisionTower::Make(setup.config, weights, *setup.processor));
   runner->features_.emplace(setup.config, *setup.processor, &*runner->tower_);

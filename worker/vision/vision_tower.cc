@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/cost/rank_memory.h"
+
 namespace fulger {
 namespace {
-
-constexpr int64_t kTilesPerBatch = 4;
 
 absl::Status Affine(ExecContext& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
                     const MutTensorView& out) {
@@ -50,14 +50,6 @@ absl::StatusOr<VisionTower> VisionTower::Make(const ModelConfig& config, const W
   ASSIGN_OR_RETURN(tower.linear2_, pair(-1, "linear_2"));
   ASSIGN_OR_RETURN(tower.newline_, weights.Vision(-1, "image_newline"));
   return tower;
-}
-
-size_t VisionTower::ArenaBytes(const ModelConfig& config) {
-  const VisionConfig& v = *config.vision;
-  const int64_t tokens = kTilesPerBatch * (v.patches() + 1);
-  const int64_t per_token =
-      8 * v.hidden + v.intermediate + 3 * v.patch_size * v.patch_size + config.text.hidden;
-  return static_cast<size_t>(tokens * per_token) * sizeof(float) + (size_t{1} << 16);
 }
 
 absl::Status VisionTower::Encode(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const {

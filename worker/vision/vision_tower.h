@@ -21,11 +21,9 @@ class VisionTower {
                                           const ImageProcessorConfig& processor);
 
   // tiles u8 [n, S, S, 3] on the device -> out f32 [n * patches, text hidden]. Works through the tiles a few
-  // at a time, so the arena's need (ArenaBytes) does not depend on n.
+  // at a time, so the arena's need (model/cost) does not depend on n.
   absl::Status Encode(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
   const TensorView& newline() const { return newline_; }
-
-  static size_t ArenaBytes(const ModelConfig& config);
 
  private:
   struct Norm {

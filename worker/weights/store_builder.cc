@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/cost/rank_memory.h"
 
 namespace fulger {
 namespace {
@@ -46,7 +47,7 @@ Stack StackOf(const TensorSpec& spec) {
 }  // namespace
 
 DType StoreBuilder::HeldType(DType stored) const {
-  return dtype_ == WeightDType::kKeep && stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  return fulger::HeldType(stored, dtype_ == WeightDType::kF32);
 }
 
 absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_t bytes) {
