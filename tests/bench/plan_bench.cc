@@ -53,13 +53,17 @@ double Median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Products of bfloat16 weights, several matrices in turn so that no cache holds them.
+// Products of bfloat16 weights, 512 MB of matrices in turn so that no cache holds them.
 class Products {
  public:
   static absl::StatusOr<Products> Make(Device& device) {
     Products p(device);
     ASSIGN_OR_RETURN(p.weights_, device.Allocate(kMatrices * kSide * kSide * 2));
-    RETURN_IF_ERROR(device.Zero(device.stream(), p.weights_.data(), p.weights_.bytes()));
+    // Not zeros: a host may keep such pages once for all.
+    auto* const words = static_cast<uint32_t*>(p.weights_.data());
+    for (size_t i = 0; i < p.weights_.bytes() / sizeof(uint32_t); ++i) {
+      words[i] = 0x3c003c00U | (static_cast<uint32_t>(i * 2654435761U) & 0x00ff00ffU);
+    }
     ASSIGN_OR_RETURN(p.in_, device.Allocate(kMostRows * kSide * 4));
     ASSIGN_OR_RETURN(p.out_, device.Allocate(kMostRows * kSide * 4));
     RETURN_IF_ERROR(device.Zero(device.stream(), p.in_.data(), p.in_.bytes()));
@@ -70,7 +74,7 @@ class Products {
   absl::StatusOr<double> Time(int64_t rows) {
     std::vector<double> times;
     absl::Status status;
-    for (int repeat = 0; repeat < 7; ++repeat) {
+    for (int repeat = 0; repeat < 5; ++repeat) {
       times.push_back(SecondsOf(
           [&]() -> absl::Status {
             for (size_t m = 0; m < kMatrices; ++m) RETURN_IF_ERROR(One(rows, kSide, m));
@@ -95,7 +99,7 @@ class Products {
     return seconds / kTimes;
   }
 
-  static constexpr size_t kSide = 2048, kMatrices = 24, kMostRows = 64;
+  static constexpr size_t kSide = 2048, kMatrices = 64, kMostRows = 64;
 
  private:
   explicit Products(Device& device) : device_(device) {}
