@@ -31,14 +31,14 @@ class Service final : public v1::Fulger::CallbackService {
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override {
-    auto call =
-        std::make_shared<GenerateCall>(context, request, frontend_, metrics_, options_.max_unsent_tokens);
+    auto call = std::make_shared<GenerateCall>(context, request, frontend_, metrics_,
+                                               options_.max_unsent_tokens, clock_.Now());
     call->KeepUntilDone();
     const absl::StatusOr<ClientQuota> client = CheckKey(*context);
     absl::Status admitted = client.status();
     if (admitted.ok()) admitted = CheckReady(frontend_->Stats(), options_.stall_timeout);
     if (admitted.ok()) {
-      call->Run(&pool_, clock_.Now(), *client);
+      call->Run(&pool_, *client);
     } else {
       call->Refuse(admitted);
     }

@@ -1,10 +1,12 @@
 #include "coordinator/api/grpc_generate.h"
 
+#include <chrono>
 #include <random>
 #include <utility>
 
 #include "base/log.h"
 #include "coordinator/api/openai_answer.h"
+#include "coordinator/api/request_log.h"
 #include "coordinator/frontend/field_error.h"
 #include "monitoring/metrics/server_metrics.h"
 
@@ -18,11 +20,16 @@ std::string IdOf(const v1::GenerateRequest& request) {
   return fmt::format("grpc-{:016x}{:016x}", random(), random());
 }
 
+std::string NameOf(grpc::StatusCode code) {
+  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+}
+
 GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id, TimePoint arrival,
                       const ClientQuota& client) {
   GenerateInput input;
   input.client = client;
   input.id = id;
+  input.request = id;
   input.arrival = arrival;
   for (const v1::ChatMessage& message : request.chat().messages()) {
     PromptMessage& out = input.messages.emplace_back();
@@ -54,21 +61,24 @@ grpc::Status ToGrpc(const absl::Status& status) {
 }
 
 GenerateCall::GenerateCall(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
-                           Frontend* frontend, ServerMetrics* metrics, size_t max_unsent)
+                           Frontend* frontend, ServerMetrics* metrics, size_t max_unsent, TimePoint arrival)
     : context_(context),
       request_(request),
       frontend_(frontend),
       metrics_(metrics),
       max_unsent_(max_unsent),
       logprobs_(request->has_sampling() && request->sampling().logprobs() >= 0),
-      id_(IdOf(*request)) {}
+      id_(IdOf(*request)),
+      peer_(context->peer()),
+      arrival_(arrival) {}
 
-void GenerateCall::Run(ThreadPool* pool, TimePoint arrival, const ClientQuota& client) {
+void GenerateCall::Run(ThreadPool* pool, const ClientQuota& client) {
   {
     std::lock_guard lock(mu_);
+    client_ = client.name;
     submitting_ = true;
   }
-  if (pool->TryRun([self = shared_from_this(), arrival, client] { self->Submit(arrival, client); })) return;
+  if (pool->TryRun([self = shared_from_this(), client] { self->Submit(client); })) return;
   {
     std::lock_guard lock(mu_);
     submitting_ = false;
@@ -83,10 +93,11 @@ void GenerateCall::Refuse(const absl::Status& status) {
     context_->AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(*seconds * 1000));
   }
   if (!end_) end_ = ToGrpc(status);
+  Log(*end_, nullptr);
   Advance();
 }
 
-void GenerateCall::Submit(TimePoint arrival, const ClientQuota& client) {
+void GenerateCall::Submit(const ClientQuota& client) {
   const auto self = shared_from_this();
   bool gone = false;
   {
@@ -96,7 +107,7 @@ void GenerateCall::Submit(TimePoint arrival, const ClientQuota& client) {
   const absl::Status status =
       gone ? Cancelled("the client left")
            : frontend_->Generate(
-                 ToInput(*request_, id_, arrival, client),
+                 ToInput(*request_, id_, arrival_, client),
                  {.on_prompt = nullptr,
                   .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
                   .on_prompt_tokens =
@@ -113,6 +124,33 @@ void GenerateCall::Submit(TimePoint arrival, const ClientQuota& client) {
   }
   if (!status.ok()) Refuse(status);
   if (cancel) frontend_->Cancel(id_);
+}
+
+void GenerateCall::Log(const grpc::Status& status, const TextResult* result) {
+  if (std::exchange(logged_, true)) return;
+  RequestLogLine line{.id = id_,
+                      .answer = {},
+                      .route = "/fulger.v1.Fulger/Generate",
+                      .client = client_,
+                      .peer = peer_,
+                      .status = NameOf(status.error_code()),
+                      .finish = {},
+                      .stream = true,
+                      .choices = 1,
+                      .total = Seconds(std::chrono::steady_clock::now() - arrival_),
+                      .error = status.error_message()};
+  if (result != nullptr) {
+    line.finish = cancelled_ ? "abort" : result->finish_reason;
+    line.prompt_tokens = result->prompt_tokens;
+    line.cached_tokens = result->cached_tokens;
+    line.image_tokens = result->image_tokens;
+    line.completion_tokens = result->completion_tokens;
+    line.picture = result->picture_seconds;
+    line.queue = result->times.queue;
+    line.prefill = result->times.prefill;
+    line.decode = result->times.decode;
+  }
+  LogRequest(line);
 }
 
 void GenerateCall::OnPromptTokens(const std::vector<PromptToken>& tokens) {
@@ -169,9 +207,10 @@ void GenerateCall::Push(v1::GenerateResponse response) {
 
 void GenerateCall::OnResult(const TextResult& result) {
   std::lock_guard lock(mu_);
-  if (end_) return;
+  if (end_) return Log(*end_, &result);
   if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
     end_ = ToGrpc(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
+    Log(*end_, &result);
   } else {
     v1::GenerateResponse response;
     response.set_request_id(id_);
@@ -183,6 +222,7 @@ void GenerateCall::OnResult(const TextResult& result) {
     usage->set_image_tokens(static_cast<int32_t>(result.image_tokens));
     unsent_.push_back(std::move(response));
     end_ = grpc::Status::OK;
+    Log(*end_, &result);
   }
   Advance();
 }

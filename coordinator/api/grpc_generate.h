@@ -27,10 +27,10 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
                            public std::enable_shared_from_this<GenerateCall> {
  public:
   GenerateCall(grpc::CallbackServerContext* context, const v1::GenerateRequest* request, Frontend* frontend,
-               ServerMetrics* metrics, size_t max_unsent);
+               ServerMetrics* metrics, size_t max_unsent, TimePoint arrival);
 
   // Submits on the pool. A refusal ends the call.
-  void Run(ThreadPool* pool, TimePoint arrival, const ClientQuota& client);
+  void Run(ThreadPool* pool, const ClientQuota& client);
   void Refuse(const absl::Status& status);
 
   void OnWriteDone(bool ok) override;
@@ -41,11 +41,13 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void KeepUntilDone() { self_ = shared_from_this(); }
 
  private:
-  void Submit(TimePoint arrival, const ClientQuota& client);
+  void Submit(const ClientQuota& client);
   void OnPromptTokens(const std::vector<PromptToken>& tokens);
   void OnDelta(const TextDelta& delta);
   void Push(v1::GenerateResponse response);
   void OnResult(const TextResult& result);
+  // Once, with mu_ held.
+  void Log(const grpc::Status& status, const TextResult* result);
   // With mu_ held: the next write, or the end.
   void Advance();
 
@@ -56,6 +58,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   const size_t max_unsent_;
   const bool logprobs_;
   const std::string id_;
+  const std::string peer_;
+  const TimePoint arrival_;
+  std::string client_;
   std::shared_ptr<GenerateCall> self_;
 
   std::mutex mu_;
@@ -63,7 +68,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   v1::GenerateResponse writing_;
   std::optional<grpc::Status> end_;
   bool submitting_ = false;  // the pool reads the request: no Finish yet
-  bool write_in_flight_ = false, cancelled_ = false, finished_ = false;
+  bool write_in_flight_ = false, cancelled_ = false, finished_ = false, logged_ = false;
 };
 
 }  // namespace fulger

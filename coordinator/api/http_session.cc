@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "base/log.h"
+#include "coordinator/api/request_log.h"
 
 namespace fulger::http_internal {
 
@@ -220,6 +221,7 @@ void Session::Dispatch() {
 }
 
 void Session::Fail(int status, std::string_view message) {
+  LogRequest({.peer = peer_, .status = std::to_string(status), .error = std::string(message)});
   Disarm();
   parser_.reset();
   lease_.reset();

@@ -110,6 +110,8 @@ HttpHandler OpenAiApi::OnPool(Method method, bool needs_engine) {
               .headers = {},
               .arrival = clock_.Now()};
     call.headers = EchoHeaders(*call.request);
+    call.route = call.request->path;
+    call.peer = call.request->peer;
     auto client = Admit(*call.request, needs_engine);
     if (!client.ok()) return Reject(call, client.status());
     call.client = *std::move(client);
@@ -133,20 +135,40 @@ void OpenAiApi::Answer(const std::string& endpoint, std::string body,
             .headers = {},
             .arrival = clock_.Now()};
   call.headers = EchoHeaders(*call.request);
+  call.route = endpoint;
+  call.peer = "batch";
   if (const absl::Status ready = CheckReady(frontend_->Stats(), options_.stall_timeout); !ready.ok()) {
     return Reject(call, ready);
   }
   Run(endpoint == "/v1/completions" ? &OpenAiApi::Complete : &OpenAiApi::Chat, std::move(call));
 }
 
+RequestLogLine OpenAiApi::LineOf(const Call& call, int status) const {
+  return {.id = call.Id(),
+          .answer = {},
+          .route = call.route,
+          .client = call.client.name,
+          .peer = call.peer,
+          .status = std::to_string(status),
+          .finish = {},
+          .total = Seconds(clock_.Now() - call.arrival),
+          .error = {}};
+}
+
 void OpenAiApi::Reject(const Call& call, const absl::Status& status) {
   metrics_->Rejected(RejectReason(status));
   HttpResponse response = ErrorOf(status);
+  if (!call.handed_on) {
+    RequestLogLine line = LineOf(call, response.status);
+    line.error = Message(status);
+    LogRequest(line);
+  }
   response.headers.insert(response.headers.end(), call.headers.begin(), call.headers.end());
   call.responder->Send(std::move(response));  // does nothing where an answer was begun
 }
 
 void OpenAiApi::SendJson(const Call& call, std::string body) {
+  LogRequest(LineOf(call, 200));
   call.responder->Send(Json(std::move(body), call.headers));
 }
 
@@ -170,12 +192,14 @@ absl::Status OpenAiApi::Generate(Call& call, bool chat) {
   ASSIGN_OR_RETURN(const TimePoint deadline, DeadlineOf(*call.request, call.arrival));
   for (GenerateInput& input : parsed.prompts) {
     input.client = call.client;
+    input.request = call.Id();
     input.deadline = deadline;
   }
   call.request.reset();  // the body is not needed while the answer is made
   AnswerWriter writer(chat, NewId(chat ? "chatcmpl-" : "cmpl-"), frontend_->card().id, std::time(nullptr));
   auto generation = std::make_shared<OpenAiGeneration>(std::move(parsed), std::move(writer), call.headers,
-                                                       frontend_, call.responder);
+                                                       frontend_, call.responder, LineOf(call, 200));
+  call.handed_on = true;
   return generation->Start(call.arrival);
 }
 

@@ -15,6 +15,7 @@
 #include "base/thread_pool.h"
 #include "coordinator/api/api_keys.h"
 #include "coordinator/api/http.h"
+#include "coordinator/api/request_log.h"
 #include "coordinator/frontend/frontend.h"
 #include "monitoring/metrics/metrics.h"
 #include "monitoring/metrics/server_metrics.h"
@@ -51,6 +52,9 @@ class OpenAiApi {
     HttpHeaders headers;  // for the answer: x-request-id
     TimePoint arrival{};
     ClientQuota client{};
+    std::string route{}, peer{};
+    bool handed_on = false;  // whoever answers it logs it as well
+    std::string Id() const { return headers.front().second; }
   };
   using Method = absl::Status (OpenAiApi::*)(Call&);
 
@@ -60,6 +64,7 @@ class OpenAiApi {
   void Run(Method method, Call call);
   absl::StatusOr<ClientQuota> Admit(const HttpRequest& request, bool needs_engine) const;
   absl::StatusOr<TimePoint> DeadlineOf(const HttpRequest& request, TimePoint arrival) const;
+  RequestLogLine LineOf(const Call& call, int status) const;
   void Reject(const Call& call, const absl::Status& status);
   void SendJson(const Call& call, std::string body);
 

@@ -1,15 +1,19 @@
 #include "coordinator/api/openai_generation.h"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace fulger {
 
 OpenAiGeneration::OpenAiGeneration(OpenAiRequest request, AnswerWriter writer, HttpHeaders headers,
-                                   Frontend* frontend, std::shared_ptr<HttpResponder> responder)
+                                   Frontend* frontend, std::shared_ptr<HttpResponder> responder,
+                                   RequestLogLine line)
     : writer_(std::move(writer)),
       headers_(std::move(headers)),
       frontend_(frontend),
       responder_(std::move(responder)),
+      line_(std::move(line)),
       request_(std::move(request)),
       prompts_(request_.prompts.size()) {
   for (size_t p = 0; p < request_.prompts.size(); ++p) {
@@ -31,6 +35,7 @@ OpenAiGeneration::OpenAiGeneration(OpenAiRequest request, AnswerWriter writer, H
 }
 
 absl::Status OpenAiGeneration::Start(TimePoint arrival) {
+  arrival_ = arrival;
   responder_->OnGone([leaving = leaving_, frontend = frontend_] {
     leaving->gone = true;
     for (const std::string& id : leaving->ids) frontend->Cancel(id);
@@ -56,7 +61,10 @@ absl::Status OpenAiGeneration::Start(TimePoint arrival) {
     std::vector<GenerateInput> inputs(static_cast<size_t>(request_.n - 1), prompt);
     inputs.push_back(std::move(prompt));
     for (int64_t j = 0; j < request_.n; ++j) {
-      if (leaving_->gone) return absl::OkStatus();
+      if (leaving_->gone) {
+        Fail(Cancelled("the client left"));
+        return absl::OkStatus();
+      }
       const size_t index = p * static_cast<size_t>(request_.n) + static_cast<size_t>(j);
       GenerateInput& input = inputs[static_cast<size_t>(j)];
       input.id = leaving_->ids[index];
@@ -119,6 +127,8 @@ void OpenAiGeneration::OnDone(size_t index, const TextResult& ended) {
   TextResult result = ended;
   {
     std::lock_guard lock(mu_);
+    choices_[index].times = ended.times;
+    choices_[index].picture_seconds = ended.picture_seconds;
     if (choices_[index].enough && result.finish_reason == "cancelled") result.finish_reason = "stop";
   }
   if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
@@ -141,12 +151,23 @@ void OpenAiGeneration::Fail(const absl::Status& status) {
     std::lock_guard lock(mu_);
     if (finished_) return;
     finished_ = true;
+    RequestLogLine line = LineNow();
+    const HttpResponse answer = ErrorOf(status);
+    if (leaving_->gone) {
+      line.status = "499";
+      line.finish = "abort";
+    } else {
+      if (!begun_) line.status = std::to_string(answer.status);
+      line.finish = "error";
+    }
+    line.error = leaving_->gone ? "the client left" : Message(status);
+    LogRequest(line);
     if (begun_) {
       responder_->Write(ErrorEvent(status));
       responder_->Write("data: [DONE]\n\n");
       responder_->End();
     } else {
-      HttpResponse response = ErrorOf(status);
+      HttpResponse response = answer;
       response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
       responder_->Send(std::move(response));
     }
@@ -204,8 +225,32 @@ void OpenAiGeneration::StreamPart(size_t index) {
   responder_->Write(writer_.Chunk(Part(index), request_.continuous_usage ? UsageJson(UsageNow()) : ""));
 }
 
+RequestLogLine OpenAiGeneration::LineNow() const {
+  RequestLogLine line = line_;
+  const Usage usage = UsageNow();
+  line.answer = writer_.id();
+  line.stream = request_.stream;
+  line.choices = std::ssize(choices_);
+  line.prompt_tokens = usage.prompt_tokens;
+  line.cached_tokens = usage.cached_tokens;
+  line.image_tokens = usage.image_tokens;
+  line.completion_tokens = usage.completion_tokens;
+  for (const Choice& choice : choices_) {
+    line.picture = std::max(line.picture, choice.picture_seconds);
+    line.queue = std::max(line.queue, choice.times.queue);
+    line.prefill = std::max(line.prefill, choice.times.prefill);
+    line.decode = std::max(line.decode, choice.times.decode);
+    if (!choice.result) continue;
+    if (!line.finish.empty()) line.finish += ",";
+    line.finish += choice.called ? "tool_calls" : choice.result->finish_reason;
+  }
+  line.total = Seconds(std::chrono::steady_clock::now() - arrival_);
+  return line;
+}
+
 void OpenAiGeneration::Complete() {
   finished_ = true;
+  LogRequest(LineNow());
   if (request_.stream) {
     if (request_.include_usage) responder_->Write(writer_.UsageChunk(UsageJson(UsageNow())));
     responder_->Write("data: [DONE]\n\n");

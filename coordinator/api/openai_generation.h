@@ -16,6 +16,7 @@
 #include "coordinator/api/http.h"
 #include "coordinator/api/openai_answer.h"
 #include "coordinator/api/openai_request.h"
+#include "coordinator/api/request_log.h"
 #include "coordinator/api/tool_calls.h"
 #include "coordinator/frontend/frontend.h"
 
@@ -23,9 +24,10 @@ namespace fulger {
 
 class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
  public:
-  // `headers` go onto the answer. `id` is unique: the choices' ids are made from it.
+  // `headers` go onto the answer; the writer's id is unique, and the choices' ids are made from it. `line`
+  // says whose request it is: completed and logged at the end.
   OpenAiGeneration(OpenAiRequest request, AnswerWriter writer, HttpHeaders headers, Frontend* frontend,
-                   std::shared_ptr<HttpResponder> responder);
+                   std::shared_ptr<HttpResponder> responder, RequestLogLine line);
 
   // Submits everything and returns; on an error nothing is left running, the error has been answered, and is
   // returned for the metrics.
@@ -46,6 +48,8 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
     std::optional<LogprobsJson> logprobs;
     std::optional<PromptLogprobsJson> prompt_logprobs;
     std::optional<TextResult> result;
+    RequestTimes times;  // however it ended
+    double picture_seconds = 0;
   };
 
   TextHandlers Handlers(size_t choice);
@@ -62,6 +66,7 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
   void StreamPart(size_t choice);
   void Complete();
   Usage UsageNow() const;
+  RequestLogLine LineNow() const;
 
   const AnswerWriter writer_;
   const HttpHeaders headers_;
@@ -73,6 +78,9 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
     std::vector<std::string> ids;
   };
   const std::shared_ptr<Leaving> leaving_ = std::make_shared<Leaving>();
+
+  const RequestLogLine line_;
+  TimePoint arrival_{};
 
   std::mutex mu_;
   OpenAiRequest request_;

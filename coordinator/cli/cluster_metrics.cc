@@ -1,11 +1,16 @@
 #include "coordinator/cli/cluster_metrics.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "coordinator/engine/engine.h"
 
 namespace fulger {
 
-ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
-    : deployment_(deployment),
+ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment, std::string vllm_model)
+    : registry_(registry),
+      deployment_(deployment),
+      vllm_model_(std::move(vllm_model)),
       blocks_total_(registry->AddGauge("fulger_kv_blocks", "KV cache blocks of the smallest rank.")),
       blocks_used_(registry->AddGauge("fulger_kv_blocks_used", "KV cache blocks in use.")),
       slots_total_(registry->AddGauge("fulger_state_slots", "Lightning state slots of the smallest rank.")),
@@ -23,7 +28,13 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
       steps_(registry->AddCounter("fulger_steps_total", "Steps that have finished.")),
       pictures_(registry->AddCounter("fulger_pictures_total", "Pictures in requests.")),
       pictures_encoded_(registry->AddCounter(
-          "fulger_pictures_encoded_total", "Pictures that were encoded: the others were kept from before.")) {
+          "fulger_pictures_encoded_total", "Pictures that were encoded: the others were kept from before.")),
+      pictures_known_(registry->AddCounter("fulger_pictures_known_total",
+                                           "Pictures whose features were there when their request came.")),
+      pictures_encoding_(registry->AddGauge("fulger_pictures_encoding", "Pictures at the vision stage.")),
+      features_kept_(registry->AddGauge("fulger_pictures_kept", "Pictures whose features are kept.")),
+      feature_bytes_(
+          registry->AddGauge("fulger_feature_cache_bytes", "Features of pictures, kept or coming.")) {
   for (size_t i = 0; i < deployment->replicas(); ++i) {
     const std::string replica = std::to_string(i);
     replicas_.push_back({.ready = registry->AddGauge("fulger_replica_ready", "1 while it can run steps.",
@@ -31,7 +42,8 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
                          .running = registry->AddGauge("fulger_replica_running", "Requests that run there.",
                                                        {{"replica", replica}}),
                          .waiting = registry->AddGauge("fulger_replica_waiting", "Requests that wait there.",
-                                                       {{"replica", replica}})});
+                                                       {{"replica", replica}}),
+                         .expert_rows = {}});
     for (int rank = 0; rank < deployment->plan().layout.ranks(); ++rank) {
       AddRank(registry, {{"replica", replica}, {"rank", std::to_string(rank)}});
     }
@@ -40,19 +52,28 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment)
 }
 
 void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& labels) {
+  const auto counter = [&](const char* name, const char* help) {
+    return registry->AddCounter(name, help, labels);
+  };
   ranks_.push_back(
       {.up = registry->AddGauge("fulger_rank_up", "1 while the rank is connected.", labels),
-       .seconds = registry->AddCounter("fulger_rank_step_seconds_total", "Spent in steps.", labels),
-       .wait = registry->AddCounter("fulger_rank_wait_seconds_total",
-                                    "Of those: waiting for the stage before, sampled tokens or features.",
-                                    labels),
-       .idle = registry->AddCounter("fulger_rank_idle_seconds_total",
-                                    "Between steps, without one to run although sequences were decoding.",
-                                    labels)});
+       .load = registry->AddGauge("fulger_rank_load_seconds", "Took the rank's weights to load.", labels),
+       .seconds = counter("fulger_rank_step_seconds_total", "Spent in steps."),
+       .wait = counter("fulger_rank_wait_seconds_total",
+                       "Of those: waiting for the stage before, sampled tokens or features."),
+       .collective = counter("fulger_rank_collective_seconds_total",
+                             "Of those: in collectives of the stage, slower ranks included; not on GPUs."),
+       .idle = counter("fulger_rank_idle_seconds_total",
+                       "Between steps, without one to run although sequences were decoding."),
+       .collective_bytes =
+           counter("fulger_rank_collective_bytes_total", "Handed to collectives of the stage."),
+       .link_bytes = counter("fulger_rank_link_bytes_total",
+                             "Sent to other ranks: hidden states, sampled tokens, features."),
+       .pictures = counter("fulger_rank_pictures_total", "Pictures that the rank encoded."),
+       .encode = counter("fulger_rank_encode_seconds_total", "Spent encoding pictures.")});
 }
 
-void ClusterMetrics::Collect() {
-  const EngineStats stats = deployment_->engine().Stats();
+void ClusterMetrics::CollectEngine(const EngineStats& stats) {
   blocks_total_.Set(static_cast<double>(stats.blocks_total));
   blocks_used_.Set(static_cast<double>(stats.blocks_used));
   slots_total_.Set(static_cast<double>(stats.slots_total));
@@ -65,6 +86,70 @@ void ClusterMetrics::Collect() {
   steps_.RaiseTo(static_cast<double>(stats.steps));
   pictures_.RaiseTo(static_cast<double>(stats.pictures));
   pictures_encoded_.RaiseTo(static_cast<double>(stats.pictures_encoded));
+  pictures_known_.RaiseTo(static_cast<double>(stats.pictures_known));
+  pictures_encoding_.Set(static_cast<double>(stats.pictures_encoding));
+  features_kept_.Set(static_cast<double>(stats.features_kept));
+  feature_bytes_.Set(static_cast<double>(stats.feature_bytes));
+}
+
+void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
+  metrics.up.Set(rank.joined ? 1 : 0);
+  metrics.load.Set(rank.load_seconds);
+  const RankTimes& times = rank.times;
+  metrics.seconds.RaiseTo(times.total);
+  metrics.wait.RaiseTo(times.wait);
+  metrics.collective.RaiseTo(times.collective);
+  metrics.idle.RaiseTo(times.idle);
+  metrics.collective_bytes.RaiseTo(static_cast<double>(times.collective_bytes));
+  metrics.link_bytes.RaiseTo(static_cast<double>(times.link_bytes));
+  metrics.pictures.RaiseTo(static_cast<double>(times.pictures));
+  metrics.encode.RaiseTo(times.encode);
+}
+
+void ClusterMetrics::CollectExperts(size_t replica, const ReplicaInfo& info) {
+  std::vector<uint64_t> rows;
+  for (const RankInfo& rank : info.ranks) {
+    rows.resize(std::max(rows.size(), rank.times.expert_rows.size()));
+    for (size_t i = 0; i < rank.times.expert_rows.size(); ++i) rows[i] += rank.times.expert_rows[i];
+  }
+  std::vector<Counter>& counters = replicas_[replica].expert_rows;
+  for (size_t i = counters.size(); i < rows.size(); ++i) {
+    counters.push_back(registry_->AddCounter(
+        "fulger_expert_rows_total", "Rows that the router sent to the expert, all layers together.",
+        {{"replica", std::to_string(replica)}, {"expert", std::to_string(i)}}));
+  }
+  for (size_t i = 0; i < rows.size(); ++i) counters[i].RaiseTo(static_cast<double>(rows[i]));
+}
+
+// Constants are labels, as is the custom. A rebuilt replica may have another capacity: that is another
+// series.
+void ClusterMetrics::ShowCacheConfig(const ReplicaCapacity& capacity) {
+  if (capacity.blocks == 0) return;
+  std::vector<Gauge> shown;
+  const std::string block_size = std::to_string(capacity.block_size),
+                    blocks = std::to_string(capacity.blocks);
+  const int64_t anchors = deployment_->flags().anchors;
+  shown.push_back(registry_->AddGauge("fulger_cache_config_info",
+                                      "Always 1; the labels say what caches a replica has.",
+                                      {{"block_size", block_size},
+                                       {"blocks", blocks},
+                                       {"slots", std::to_string(capacity.slots)},
+                                       {"anchors", std::to_string(anchors)}}));
+  if (!vllm_model_.empty()) {
+    shown.push_back(registry_->AddGauge("vllm:cache_config_info", "Always 1; the labels say it.",
+                                        {{"block_size", block_size},
+                                         {"num_gpu_blocks", blocks},
+                                         {"enable_prefix_caching", anchors > 0 ? "True" : "False"},
+                                         {"model_name", vllm_model_},
+                                         {"engine", "0"}}));
+  }
+  for (Gauge& gauge : shown) gauge.Set(1);
+  cache_config_ = std::move(shown);  // the same handles, unless something has changed
+}
+
+void ClusterMetrics::Collect() {
+  const EngineStats stats = deployment_->engine().Stats();
+  CollectEngine(stats);
   uint64_t restarts = 0;
   size_t next = 0;  // of ranks_
   for (size_t i = 0; i < replicas_.size(); ++i) {
@@ -75,13 +160,9 @@ void ClusterMetrics::Collect() {
     }
     const ReplicaInfo info = deployment_->replica(i).Info();
     restarts += info.restarts;
-    for (const RankInfo& rank : info.ranks) {
-      Rank& metrics = ranks_[next++];
-      metrics.up.Set(rank.joined ? 1 : 0);
-      metrics.seconds.RaiseTo(rank.times.total);
-      metrics.wait.RaiseTo(rank.times.wait);
-      metrics.idle.RaiseTo(rank.times.idle);
-    }
+    for (const RankInfo& rank : info.ranks) CollectRank(ranks_[next++], rank);
+    CollectExperts(i, info);
+    if (i == 0) ShowCacheConfig(info.capacity);
   }
   restarts_.RaiseTo(static_cast<double>(restarts));
 }

@@ -11,27 +11,36 @@ namespace fulger {
 
 class ClusterMetrics {
  public:
-  // Both must outlive the last scrape.
-  ClusterMetrics(MetricRegistry* registry, Deployment* deployment);
+  // Both must outlive the last scrape. `vllm_model`: the model's name if vLLM's names are wanted, else empty.
+  ClusterMetrics(MetricRegistry* registry, Deployment* deployment, std::string vllm_model);
   ClusterMetrics(const ClusterMetrics&) = delete;
   ClusterMetrics& operator=(const ClusterMetrics&) = delete;
 
  private:
   struct Replica {
     Gauge ready, running, waiting;
+    std::vector<Counter> expert_rows;  // by expert; once something was counted
   };
   struct Rank {
-    Gauge up;
-    Counter seconds, wait, idle;
+    Gauge up, load;
+    Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, encode;
   };
   void AddRank(MetricRegistry* registry, const MetricLabels& labels);
   void Collect();
+  void CollectEngine(const EngineStats& stats);
+  void CollectRank(Rank& metrics, const RankInfo& rank);
+  void CollectExperts(size_t replica, const ReplicaInfo& info);
+  void ShowCacheConfig(const ReplicaCapacity& capacity);
 
+  MetricRegistry* registry_;
   Deployment* deployment_;
+  const std::string vllm_model_;
+  std::vector<Gauge> cache_config_;  // once the capacity is known
   Gauge blocks_total_, blocks_used_, slots_total_, slots_used_, anchors_, blocks_cached_;
   Counter anchor_hits_, anchor_evictions_;
   Gauge step_age_;
-  Counter restarts_, steps_, pictures_, pictures_encoded_;
+  Counter restarts_, steps_, pictures_, pictures_encoded_, pictures_known_;
+  Gauge pictures_encoding_, features_kept_, feature_bytes_;
   std::vector<Replica> replicas_;
   std::vector<Rank> ranks_;  // of replica 0, then of replica 1, ...
 };

@@ -26,6 +26,8 @@
 #include "coordinator/jobs/job_store.h"
 #include "coordinator/page/page.h"
 #include "coordinator/page/picture_grid.h"
+#include "coordinator/telemetry/step_observer.h"
+#include "coordinator/telemetry/trace_api.h"
 #include "monitoring/metrics/metrics.h"
 #include "monitoring/metrics/server_metrics.h"
 
@@ -165,13 +167,27 @@ absl::StatusOr<PictureGridOptions> PictureGrid(const ServeFlags& flags, const Ap
   return options;
 }
 
+TraceApiOptions TraceOptions(const ApiKeyRing* keys, Deployment* deployment) {
+  return {.keys = keys,
+          .about = {{"version", kVersion},
+                    {"layout", ToString(deployment->plan().layout)},
+                    {"fingerprint", deployment->fingerprint()}},
+          .listen = [deployment](TimingListener* listener) {
+            for (size_t i = 0; i < deployment->replicas(); ++i) {
+              deployment->replica(i).SetTimingListener(listener);
+            }
+          }};
+}
+
 absl::Status Serve(const ServeFlags& flags) {
   const sigset_t signals = EndSignals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ASSIGN_OR_RETURN(const SocketAddress listen, ParseAddress("--listen", flags.listen));
 
   MetricRegistry registry;
-  ASSIGN_OR_RETURN(auto deployment, Deployment::Create(flags.deployment, nullptr));
+  Timeline timeline;
+  StepObserver observer(&registry, &timeline);
+  ASSIGN_OR_RETURN(auto deployment, Deployment::Create(flags.deployment, &observer));
   ServerMetrics metrics(&registry, {.version = kVersion,
                                     .max_context = deployment->budget().max_context,
                                     .vllm_names = flags.metrics_compat == "vllm",
@@ -183,7 +199,8 @@ absl::Status Serve(const ServeFlags& flags) {
                           .admission = flags.admission,
                           .metrics = &metrics};
   ASSIGN_OR_RETURN(const auto frontend, MakeFrontend(options, &deployment->engine()));
-  ClusterMetrics cluster_metrics(&registry, deployment.get());
+  ClusterMetrics cluster_metrics(&registry, deployment.get(),
+                                 flags.metrics_compat == "vllm" ? deployment->flags().model_name : "");
 
   ApiKeyRing keys(flags.api_keys, flags.api_keys_file);
   RETURN_IF_ERROR(keys.Reload());
@@ -198,6 +215,8 @@ absl::Status Serve(const ServeFlags& flags) {
   ASSIGN_OR_RETURN(PictureGridOptions grid_options, PictureGrid(flags, &keys, *deployment));
   RegisterPictureGrid(&router, std::move(grid_options));
   RegisterPage(&router);
+  TraceApi trace_api(TraceOptions(&keys, deployment.get()), &timeline);
+  trace_api.Register(&router);
   ASSIGN_OR_RETURN(const Jobs jobs, StartJobs(flags, &keys, &api, &router));
   HttpServerOptions http_options{.address = listen.host,
                                  .port = listen.port,

@@ -54,6 +54,7 @@ Json RankJson(const RankPlan& plan, const RankInfo& info, size_t replica) {
   json["steps"] = {{"count", info.times.steps},
                    {"seconds", info.times.total},
                    {"wait_seconds", info.times.wait},
+                   {"collective_seconds", info.times.collective},
                    {"idle_seconds", info.times.idle}};
   return json;
 }

@@ -1,6 +1,7 @@
 #include "coordinator/cluster/replica.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/log.h"
@@ -85,7 +86,13 @@ void Replica::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   steps_in_flight_.emplace(plan->step(), clock_->Now());
   auto message = NewMessageLocked();
   *message->mutable_plan() = *plan;
+  message->mutable_plan()->set_trace(listener_ != nullptr);
   SendToStagesLocked(message);
+}
+
+void Replica::SetTimingListener(TimingListener* listener) {
+  std::lock_guard lock(mu_);
+  listener_ = listener;
 }
 
 int Replica::EncoderRankLocked(const std::string& key) const {
@@ -164,24 +171,55 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
       Fail(Unavailable("{}", why));
       break;
     }
-    case v1::WorkerMessage::kTiming: {
-      RankTimes& times = times_[rank];
-      ++times.steps;
-      times.total += message.timing().total_seconds();
-      times.wait += message.timing().wait_seconds();
-      times.idle += message.timing().idle_seconds();
+    case v1::WorkerMessage::kTiming:
+      OnTimingLocked(rank, message.timing());
       break;
-    }
     case v1::WorkerMessage::kPong:
-      if (member.activity != message.pong().activity() || member.last_step != message.pong().last_step()) {
-        member.last_progress = clock_->Now();
-      }
-      member.activity = message.pong().activity();
-      member.last_step = message.pong().last_step();
+      OnPongLocked(&member, message.pong());
       break;
     default:
       break;
   }
+}
+
+void Replica::OnTimingLocked(int rank, const v1::RankTiming& timing) {
+  RankTimes& times = times_[rank];
+  times.link_bytes += timing.link_bytes();
+  times.collective_bytes += timing.collective_bytes();
+  if (timing.encode()) {
+    ++times.pictures;
+    times.encode += timing.total_seconds();
+  } else {
+    ++times.steps;
+    times.total += timing.total_seconds();
+    times.wait += timing.wait_seconds();
+    times.collective += timing.collective_seconds();
+    times.idle += timing.idle_seconds();
+  }
+  times.expert_rows.resize(
+      std::max(times.expert_rows.size(), static_cast<size_t>(timing.expert_rows_size())));
+  for (int i = 0; i < timing.expert_rows_size(); ++i) {
+    times.expert_rows[static_cast<size_t>(i)] += timing.expert_rows(i);
+  }
+  if (listener_ != nullptr) {
+    listener_->OnTiming(options_.name, epoch_, timing, members_.at(rank).clock_offset);
+  }
+}
+
+// The rank read its clock some time between the ping and now. What is less than that time apart is the same
+// clock, as far as one can tell.
+void Replica::OnPongLocked(Member* member, const v1::Pong& pong) const {
+  const TimePoint now = clock_->Now();
+  if (member->activity != pong.activity() || member->last_step != pong.last_step()) {
+    member->last_progress = now;
+  }
+  member->activity = pong.activity();
+  member->last_step = pong.last_step();
+  const double took = Seconds(now - last_ping_);
+  if (pong.id() != pings_ || took >= member->shortest_ping) return;
+  member->shortest_ping = took;
+  const double offset = Seconds(now.time_since_epoch()) - took / 2 - pong.clock_seconds();
+  member->clock_offset = std::abs(offset) <= took ? 0 : offset;
 }
 
 void Replica::OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello) {
@@ -370,6 +408,7 @@ void Replica::Tick() {
     std::lock_guard lock(mu_);
     auto message = NewMessageLocked();
     message->mutable_ping()->set_id(++pings_);
+    last_ping_ = clock_->Now();
     for (auto& [rank, member] : members_) member.connection->Send(message);
     problem = CheckDeadlinesLocked();
     const bool idle = phase_ == ReplicaPhase::kServing && steps_in_flight_.empty() &&
@@ -459,6 +498,7 @@ ReplicaInfo Replica::Info() const {
       rank.activity = member.activity;
       rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());
       rank.bytes_read = member.details.bytes_read();
+      rank.load_seconds = member.details.load_seconds();
     }
     if (const auto times = times_.find(r); times != times_.end()) rank.times = times->second;
     info.ranks.push_back(std::move(rank));

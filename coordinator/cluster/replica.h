@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,12 +47,17 @@ struct ReplicaOptions {
 enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
 std::string_view Name(ReplicaPhase phase);
 
-// Sums over the steps of a rank, in seconds.
+// Sums over the steps of a rank, in seconds and bytes.
 struct RankTimes {
   uint64_t steps = 0;
   double total = 0;
-  double wait = 0;  // of those: for the stage before, the feedback or features
-  double idle = 0;  // between steps, while sequences were decoding: the coordinator was late
+  double wait = 0;        // of those: for the stage before, the feedback or features
+  double collective = 0;  // and in collectives of the stage
+  double idle = 0;        // between steps, while sequences were decoding: the coordinator was late
+  uint64_t collective_bytes = 0, link_bytes = 0;
+  uint64_t pictures = 0;  // encoded there
+  double encode = 0;
+  std::vector<uint64_t> expert_rows{};  // by expert; of one rank of each stage, empty on the others
 };
 
 // What /v1/server_info and the command line show of a rank.
@@ -66,8 +72,19 @@ struct RankInfo {
   std::string activity;
   std::map<std::string, int64_t> bytes;
   int64_t bytes_read = 0;
+  double load_seconds = 0;  // of the weights
   RankTimes times;
 };
+
+// Hears where every rank's time goes, for a timeline. Called from gRPC threads; must not block.
+class TimingListener {
+ public:
+  virtual ~TimingListener() = default;
+  // `clock_offset`: what to add to the rank's clock to get this process's, in seconds.
+  virtual void OnTiming(const std::string& replica, uint64_t epoch, const v1::RankTiming& timing,
+                        double clock_offset) = 0;
+};
+
 struct ReplicaInfo {
   ReplicaPhase phase = ReplicaPhase::kGathering;
   uint64_t epoch = 0;
@@ -88,6 +105,10 @@ class Replica final : public Backend, public JoinHandler {
   void SetOnFailure(std::function<void(const absl::Status&)> on_failure) {
     on_failure_ = std::move(on_failure);
   }
+
+  // From now on (null: no more) ranks say what they do within each step as well. Outlives the replica, or is
+  // taken back.
+  void SetTimingListener(TimingListener* listener);
 
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
   void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
@@ -113,10 +134,14 @@ class Replica final : public Backend, public JoinHandler {
     std::string activity;
     uint64_t last_step = 0;
     TimePoint last_progress{};  // while serving: activity or last_step changed
+    double clock_offset = 0;    // of the answer to a ping that took the shortest
+    double shortest_ping = std::numeric_limits<double>::infinity();
   };
 
   void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
   void OnReady(int rank, const v1::Ready& ready);
+  void OnTimingLocked(int rank, const v1::RankTiming& timing);
+  void OnPongLocked(Member* member, const v1::Pong& pong) const;
   void AssignAllLocked();
   absl::Status CheckArithmeticLocked(int rank, const v1::Ready& ready) const;
   void StartServingLocked();
@@ -140,6 +165,8 @@ class Replica final : public Backend, public JoinHandler {
   uint64_t restarts_ = 0;
   bool ever_served_ = false;
   uint64_t pings_ = 0;
+  TimePoint last_ping_;
+  TimingListener* listener_ = nullptr;
   std::string last_failure_;
   ReplicaCapacity capacity_;
   Roster roster_;

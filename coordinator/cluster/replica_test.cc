@@ -445,6 +445,92 @@ TEST_F(ReplicaTest, PicturesGoToTheirVisionRankInParts) {
   EXPECT_THAT(workers_[4]->Sent(v1::CoordinatorMessage::kTiles), SizeIs(3));
 }
 
+class Timings final : public TimingListener {
+ public:
+  void OnTiming(const std::string& replica, uint64_t epoch, const v1::RankTiming& timing,
+                double clock_offset) override {
+    heard.push_back(fmt::format("replica {} epoch {} rank {} step {} at {:.1f}", replica, epoch,
+                                timing.rank(), timing.step(), timing.start_seconds() + clock_offset));
+  }
+  std::vector<std::string> heard;
+};
+
+TEST_F(ReplicaTest, TimesAreSummedAndToldToWhoeverListens) {
+  Serve();
+  const auto timing = [&](int rank, uint64_t step, double start) {
+    v1::WorkerMessage message = From(rank);
+    v1::RankTiming* t = message.mutable_timing();
+    t->set_rank(rank);
+    t->set_step(step);
+    t->set_start_seconds(start);
+    t->set_total_seconds(2);
+    t->set_wait_seconds(0.5);
+    t->set_collective_seconds(0.25);
+    t->set_collective_bytes(100);
+    t->set_link_bytes(10);
+    t->add_expert_rows(3);
+    t->add_expert_rows(4);
+    t->set_encode(step == 0);
+    return message;
+  };
+  const auto pong = [&](int rank, uint64_t id, double clock) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_pong()->set_id(id);
+    message.mutable_pong()->set_clock_seconds(clock);
+    Send(rank, message);
+  };
+  // Rank 1's clock is 1000 s ahead of ours as the shorter of two pings says; rank 0's is ours as far as a
+  // ping can tell.
+  clock_.Advance(std::chrono::seconds(10));
+  replica_.Tick();
+  clock_.Advance(std::chrono::milliseconds(200));
+  pong(1, 1, 1010.1);
+  pong(0, 1, 10.01);
+  replica_.Tick();
+  clock_.Advance(std::chrono::seconds(1));
+  pong(1, 2, 1020);             // took longer: not believed
+  Send(1, timing(1, 1, 1010));  // nobody listens
+  Timings timings;
+  replica_.SetTimingListener(&timings);
+  Send(1, timing(1, 2, 1011));
+  Send(0, timing(0, 2, 11.5));
+  Send(4, timing(4, 0, 12));  // a picture
+  replica_.SetTimingListener(nullptr);
+  Send(1, timing(1, 3, 1012));
+  EXPECT_THAT(timings.heard, ElementsAre("replica 0 epoch 1 rank 1 step 2 at 11.0",
+                                         "replica 0 epoch 1 rank 0 step 2 at 11.5",
+                                         "replica 0 epoch 1 rank 4 step 0 at 12.0"));
+  const ReplicaInfo info = replica_.Info();
+  const RankTimes& one = info.ranks[1].times;
+  EXPECT_EQ(one.steps, 3u);
+  EXPECT_DOUBLE_EQ(one.total, 6);
+  EXPECT_DOUBLE_EQ(one.wait, 1.5);
+  EXPECT_DOUBLE_EQ(one.collective, 0.75);
+  EXPECT_EQ(one.collective_bytes, 300u);
+  EXPECT_EQ(one.link_bytes, 30u);
+  EXPECT_THAT(one.expert_rows, ElementsAre(9, 12));
+  EXPECT_EQ(info.ranks[4].times.steps, 0u);
+  EXPECT_EQ(info.ranks[4].times.pictures, 1u);
+  EXPECT_DOUBLE_EQ(info.ranks[4].times.encode, 2);
+}
+
+TEST_F(ReplicaTest, PlansAskForActivitiesWhileSomebodyListens) {
+  Serve();
+  const auto submit = [&](uint64_t step) {
+    auto plan = std::make_shared<v1::StepPlan>();
+    plan->set_epoch(1);
+    plan->set_step(step);
+    replica_.Submit(plan);
+    return workers_[0]->Sent(v1::CoordinatorMessage::kPlan).back()->plan().trace();
+  };
+  Timings timings;
+  EXPECT_FALSE(submit(1));
+  replica_.SetTimingListener(&timings);
+  EXPECT_TRUE(submit(2));
+  replica_.SetTimingListener(nullptr);
+  EXPECT_FALSE(submit(3));
+}
+
 TEST_F(ReplicaTest, TellsOfFeaturesAndTheirErrors) {
   Serve();
   v1::WorkerMessage message = From(4);

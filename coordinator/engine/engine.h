@@ -52,6 +52,8 @@ struct EngineStats {
   uint64_t anchor_evictions = 0, anchor_hits = 0, cached_tokens = 0;
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
   uint64_t pictures = 0, pictures_encoded = 0;  // of requests; those not encoded were found in the cache
+  uint64_t pictures_known = 0;                  // whose features were there when their request came
+  int64_t pictures_encoding = 0, features_kept = 0, feature_bytes = 0;  // asked for; ready; of both together
   double seconds_since_step = -1;  // age of the last finished step, probes included; -1: none in this epoch
   std::string probe_error;         // of the last probe step; empty: it passed, or there was none
 };

@@ -85,6 +85,7 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   auto owned = std::make_unique<Request>();
   Request* r = owned.get();
   r->id = std::move(request.id);
+  r->sequence.request = request.request.empty() ? r->id : std::move(request.request);
   r->sink = std::move(sink);
   r->arrival = request.arrival == TimePoint{} ? clock_->Now() : request.arrival;
   r->max_tokens = request.sampling.max_tokens();
@@ -109,8 +110,20 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   s.anchors = ChooseAnchors(s.prompt_count, request.borders, s.images, config_.anchor_rules);
   const bool fresh = by_id_.emplace(r->id, r).second;
   FULGER_CHECK(fresh, "request {} submitted twice", r->id);
-  requests_.emplace(s.order, std::move(owned));
+  const uint64_t order = s.order;
+  requests_.emplace(order, std::move(owned));
   Assign(r);
+  CountKnownPictures(order);
+}
+
+// Assigning may have ended the request.
+void EngineCore::CountKnownPictures(uint64_t order) {
+  const auto found = requests_.find(order);
+  if (found == requests_.end() || found->second->replica == nullptr) return;
+  const FeatureCache& features = found->second->replica->planner->features();
+  for (const ImageRun& image : found->second->sequence.images) {
+    totals_.pictures_known += features.Ready(image.key) ? 1 : 0;
+  }
 }
 
 // To the replica where it costs least; to none while none is up.
@@ -250,7 +263,12 @@ TimePoint EngineCore::last_step_time() const {
 }
 
 void EngineCore::PumpReplica(Replica& replica) {
-  while (auto plan = replica.planner->Next()) SubmitPlan(replica, std::move(plan));
+  while (true) {
+    const TimePoint begin = clock_->Now();
+    auto plan = replica.planner->Next();
+    if (plan == nullptr) break;
+    SubmitPlan(replica, std::move(plan), begin);
+  }
   // After planning, which may find that an anchor spares a picture, or that it is gone.
   const StepPlanner::FeatureChanges changes = replica.planner->UpdateFeatures();
   if (!changes.evict.empty()) replica.backend->Evict(replica.epoch, changes.evict);
@@ -258,11 +276,12 @@ void EngineCore::PumpReplica(Replica& replica) {
   for (const auto& encode : changes.encode) {
     replica.backend->Encode(replica.epoch, Owner(*encode.sequence)->images[encode.image]);
   }
-  if (replica.probe_due && replica.steps.empty()) SubmitPlan(replica, replica.planner->Probe());
+  if (replica.probe_due && replica.steps.empty())
+    SubmitPlan(replica, replica.planner->Probe(), clock_->Now());
   replica.probe_due = false;
 }
 
-void EngineCore::SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan) {
+void EngineCore::SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan, TimePoint begin) {
   const TimePoint now = clock_->Now();
   StepInfo info{.step = plan->step(), .submitted = now, .probe = plan->probe()};
   for (const v1::Row& row : plan->rows()) {
@@ -281,7 +300,21 @@ void EngineCore::SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan
     totals_.anchor_hits += request->sequence.cache.cached > 0 ? 1 : 0;
   }
   replica.steps.push_back(info);
-  replica.backend->Submit(std::move(plan));
+  replica.backend->Submit(plan);
+  if (observer_ != nullptr) ReportPlan(replica, *plan, begin);
+}
+
+void EngineCore::ReportPlan(const Replica& replica, const v1::StepPlan& plan, TimePoint begin) {
+  const std::function<std::string_view(uint64_t)> request_of =
+      [planner = replica.planner.get()](uint64_t id) -> std::string_view {
+    const Sequence* s = planner->Find(id);
+    return s == nullptr ? std::string_view() : s->request;
+  };
+  observer_->OnPlan({.replica = IndexOf(replica),
+                     .plan = plan,
+                     .begin = begin,
+                     .end = clock_->Now(),
+                     .request_of = request_of});
 }
 
 void EngineCore::Result(size_t index, const v1::StepResult& result) {
@@ -292,6 +325,7 @@ void EngineCore::Result(size_t index, const v1::StepResult& result) {
              result.epoch());
     return;
   }
+  const TimePoint answered = clock_->Now();
   const auto rows = planner->Answered(result.step());
   if (!rows.has_value()) {
     LogError("replica {}: result of step {} ignored: expected step {}", replica.name, result.step(),
@@ -313,7 +347,7 @@ void EngineCore::Result(size_t index, const v1::StepResult& result) {
     if (s != nullptr) DeliverScores(s, scores);
   }
   ApplyTokens(replica, *rows, result);
-  RecordStep(replica, result.step());
+  RecordStep(replica, result.step(), answered);
 }
 
 void EngineCore::NoteProbe(Replica& replica, const v1::StepResult& result) {
@@ -431,7 +465,7 @@ void EngineCore::RecordTokenTime(Request* r) {
   r->last_token = now;
 }
 
-void EngineCore::RecordStep(Replica& replica, uint64_t step) {
+void EngineCore::RecordStep(Replica& replica, uint64_t step, TimePoint answered) {
   replica.last_step = clock_->Now();
   std::deque<StepInfo>& steps = replica.steps;
   FULGER_CHECK(!steps.empty() && steps.front().step == step, "step {} was not submitted", step);
@@ -440,7 +474,11 @@ void EngineCore::RecordStep(Replica& replica, uint64_t step) {
   if (info.probe) return;
   ++totals_.steps;
   if (observer_ != nullptr) {
-    observer_->OnStep({.step = step,
+    observer_->OnStep({.replica = IndexOf(replica),
+                       .epoch = replica.epoch,
+                       .step = step,
+                       .answered = answered,
+                       .applied = replica.last_step,
                        .decode_rows = info.decode_rows,
                        .prefill_tokens = info.prefill_tokens,
                        .seconds = Seconds(replica.last_step - info.submitted),
@@ -492,23 +530,27 @@ void EngineCore::End(Request* request, FinishReason reason, const absl::Status& 
                               .completion_tokens = request->delivered,
                               .cached_tokens = request->sequence.cache.cached,
                               .image_tokens = request->image_tokens,
-                              .cache = request->sequence.cache};
+                              .cache = request->sequence.cache,
+                              .times = TimesOf(*request)};
   on_end_(request->id);
   request->sink->OnDone(completion);
-  if (observer_ != nullptr) Report(*request, completion);
+  if (observer_ == nullptr) return;
+  observer_->OnRequestDone({.id = request->id,
+                            .request = request->sequence.request,
+                            .arrival = request->arrival,
+                            .completion = completion,
+                            .max_tokens = request->max_tokens});
 }
 
-void EngineCore::Report(const Request& r, const Completion& completion) {
-  RequestRecord record{.completion = completion, .max_tokens = r.max_tokens};
+RequestTimes EngineCore::TimesOf(const Request& r) const {
   const TimePoint now = clock_->Now();
   const auto phase = [&](TimePoint from, TimePoint to) {
     return from == TimePoint{} ? 0.0 : Seconds((to == TimePoint{} ? now : to) - from);
   };
-  record.queue = phase(r.arrival, r.scheduled);
-  record.prefill = phase(r.scheduled, r.first_token);
-  record.decode = phase(r.first_token, r.last_token);
-  record.total = Seconds(now - r.arrival);
-  observer_->OnRequestDone(record);
+  return {.queue = phase(r.arrival, r.scheduled),
+          .prefill = phase(r.scheduled, r.first_token),
+          .decode = phase(r.first_token, r.last_token),
+          .total = Seconds(now - r.arrival)};
 }
 
 EngineStats EngineCore::Stats() const {
@@ -540,6 +582,9 @@ EngineStats EngineCore::Stats() const {
     stats.slots_used += planner.slots().size() - planner.slots().free() - one.anchors;
     stats.preemptions += planner.preemptions();
     stats.anchor_evictions += planner.anchors().evictions();
+    stats.pictures_encoding += planner.features().encoding();
+    stats.features_kept += planner.features().size() - planner.features().encoding();
+    stats.feature_bytes += planner.features().bytes();
     stats.replicas.push_back(std::move(one));
   }
   if (stats.ready) stats.down_reason.clear();

@@ -84,8 +84,12 @@ class EngineCore {
   int64_t MaxLengthOn(const Replica& replica) const;
   void Assign(Request* request);
   void Enqueue(Request* request);
+  void CountKnownPictures(uint64_t order);
   void TakeBackWaiting();
-  void SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan);
+  // `begin`: when planning began.
+  void SubmitPlan(Replica& replica, std::shared_ptr<const v1::StepPlan> plan, TimePoint begin);
+  void ReportPlan(const Replica& replica, const v1::StepPlan& plan, TimePoint begin);
+  size_t IndexOf(const Replica& replica) const { return static_cast<size_t>(&replica - replicas_.data()); }
   void PumpReplica(Replica& replica);
   void ApplyToken(Sequence* sequence, const v1::SampledToken& sampled);
   void Deliver(Request* request, const v1::SampledToken& sampled);
@@ -93,13 +97,13 @@ class EngineCore {
   void AdvanceConstraint(Request* request, int32_t token);
   void RecordTokenTime(Request* request);
   void NoteProbe(Replica& replica, const v1::StepResult& result);
-  void RecordStep(Replica& replica, uint64_t step);
+  void RecordStep(Replica& replica, uint64_t step, TimePoint answered);
   void ApplyTokens(const Replica& replica, const std::vector<StepPlanner::AnsweredRow>& rows,
                    const v1::StepResult& result);
   static int64_t IntactPositions(const Request& request, FinishReason reason);
   void End(Request* request, FinishReason reason, const absl::Status& error = absl::OkStatus(),
            int32_t stop_id = -1);
-  void Report(const Request& request, const Completion& completion);
+  RequestTimes TimesOf(const Request& request) const;
 
   const EngineConfig config_;
   const Clock* const clock_;

@@ -29,7 +29,11 @@ class Observer final : public EngineObserver {
     for (const double s : record.first_token) first_token.push_back(s);
     for (const double s : record.token_gap) token_gap.push_back(s);
   }
-  void OnRequestDone(const RequestRecord& record) override { requests.push_back(record); }
+  void OnRequestDone(const RequestRecord& record) override {
+    requests.push_back(record);
+    requests.back().id = {};  // ends with the call
+    requests.back().request = {};
+  }
   std::vector<StepRecord> steps;  // without the spans, which end with the call
   std::vector<double> first_token, token_gap;
   std::vector<RequestRecord> requests;
@@ -306,10 +310,10 @@ TEST_F(EngineCoreTest, TheObserverSeesPhases) {
   RunToEnd();
   ASSERT_EQ(observer_.requests.size(), 1u);
   const RequestRecord& r = observer_.requests[0];
-  EXPECT_DOUBLE_EQ(r.queue, 2);
-  EXPECT_DOUBLE_EQ(r.prefill, 4);
-  EXPECT_DOUBLE_EQ(r.decode, 24);
-  EXPECT_DOUBLE_EQ(r.total, 30);
+  EXPECT_DOUBLE_EQ(r.completion.times.queue, 2);
+  EXPECT_DOUBLE_EQ(r.completion.times.prefill, 4);
+  EXPECT_DOUBLE_EQ(r.completion.times.decode, 24);
+  EXPECT_DOUBLE_EQ(r.completion.times.total, 30);
   EXPECT_EQ(r.completion.reason, FinishReason::kLength);
   EXPECT_THAT(observer_.first_token, ElementsAre(6));
   EXPECT_THAT(observer_.token_gap, ElementsAre(8, 16));

@@ -44,8 +44,9 @@ class TokenConstraint {
 };
 
 struct EngineRequest {
-  std::string id;                 // unique among running requests
-  std::vector<int32_t> prompt;    // expanded ids, not empty
+  std::string id;               // unique among running requests
+  std::string request{};        // the client's own name for it, which several may share: for errors and logs
+  std::vector<int32_t> prompt;  // expanded ids, not empty
   std::vector<ImageSpan> images;  // ascending, not overlapping
   v1::SamplingParams sampling;    // seed already chosen, max_tokens > 0, stop ids filled in
   TimePoint arrival{};
@@ -65,6 +66,14 @@ struct Token {
 
 enum class FinishReason : uint8_t { kStopId, kStopString, kLength, kCancelled, kError };
 
+// Where a request's time went, in seconds; a phase that was never reached is 0, and they do not overlap.
+struct RequestTimes {
+  double queue = 0;    // arrival to the first plan that names it
+  double prefill = 0;  // from there to the first token
+  double decode = 0;   // from there to the last one
+  double total = 0;    // arrival to the end
+};
+
 struct Completion {
   FinishReason reason = FinishReason::kStopId;
   int32_t stop_id = -1;  // with kStopId
@@ -74,6 +83,7 @@ struct Completion {
   int64_t cached_tokens = 0;      // of the prompt: not run, but continued from an anchor
   int64_t image_tokens = 0;
   CacheReport cache;
+  RequestTimes times;
 };
 
 // Where a request's tokens go. Called on the engine thread only, in order, and must not block: a slow client

@@ -266,6 +266,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
 
   EngineRequest request;
   request.id = input.id;
+  request.request = input.request;
   request.arrival = input.arrival;
   request.sampling = input.sampling;
   request.priority = input.priority;
@@ -279,7 +280,9 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
     if (input.ignore_eos) return FieldError("ignore_eos", "not together with {}", input.form->field);
     RETURN_IF_ERROR(Constrain(*input.form, &request));
   }
+  const TimePoint before_pictures = clock_->Now();
   ASSIGN_OR_RETURN(request.images, PreparePictures(prompt));
+  const double picture_seconds = prompt.runs.empty() ? 0 : Seconds(clock_->Now() - before_pictures);
   const auto length = static_cast<int64_t>(prompt.ids.size());
   const int64_t max_tokens = request.sampling.max_tokens();
   const bool scored = request.sampling.prompt_logprobs() > 0;
@@ -294,6 +297,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
                                                          .prompt_head = head,
                                                          .own_stop_ids = own_stop_ids,
                                                          .arrival = input.arrival,
+                                                         .picture_seconds = picture_seconds,
                                                          .clock = clock_,
                                                          .metrics = metrics_},
                                          std::move(handlers), std::move(holds));

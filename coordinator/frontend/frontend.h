@@ -41,8 +41,9 @@ struct PromptMessage {
 // Exactly one of messages, text, ids is used.
 struct GenerateInput {
   std::string id;
-  TimePoint arrival{};   // when the request reached the server; zero: when Generate is called
-  TimePoint deadline{};  // when it is ended with DEADLINE_EXCEEDED; zero: never
+  std::string request{};  // as EngineRequest's
+  TimePoint arrival{};    // when the request reached the server; zero: when Generate is called
+  TimePoint deadline{};   // when it is ended with DEADLINE_EXCEEDED; zero: never
   ClientQuota client;
   std::vector<PromptMessage> messages;
   std::vector<std::string> tools;   // JSON objects
@@ -90,6 +91,8 @@ struct TextResult {
   absl::Status error;
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, image_tokens = 0;
   CacheReport cache;  // why no more was cached
+  RequestTimes times;
+  double picture_seconds = 0;  // decoding and cutting, before it was queued
 };
 struct TextHandlers {
   // On the caller's thread, before Generate returns and before everything else. May be empty.

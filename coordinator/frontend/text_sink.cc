@@ -117,6 +117,8 @@ void TextSink::OnDone(const Completion& completion) {
   result.cached_tokens = completion.cached_tokens;
   result.image_tokens = completion.image_tokens;
   result.cache = completion.cache;
+  result.times = completion.times;
+  result.picture_seconds = options_.picture_seconds;
   CountEnd(completion, result.finish_reason);
   holds_ = {};  // whoever hears of the end may send the next request
   handlers_.on_done(result);

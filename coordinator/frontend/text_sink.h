@@ -24,6 +24,7 @@ struct TextSinkOptions {
   std::optional<int32_t> prompt_head;  // with prompt_logprobs: the first token of the prompt
   std::vector<int32_t> own_stop_ids;   // the request's: the others are the model's own end
   TimePoint arrival{};
+  double picture_seconds = 0;
   const Clock* clock = nullptr;
   ServerMetrics* metrics = nullptr;  // may be null
 };

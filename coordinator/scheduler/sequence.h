@@ -23,6 +23,7 @@ constexpr int64_t kArrivalsPerPriority = 256;
 struct Sequence {
   // Set before StepPlanner::Add.
   void* owner = nullptr;     // the engine's own record of the request
+  std::string request;       // its id as the client knows it; for the workers' errors and logs
   uint64_t order = 0;        // arrival; unique, smaller is older
   int32_t priority = 0;      // smaller is sooner
   std::vector<int32_t> ids;  // the prompt, then every token sampled so far

@@ -268,6 +268,7 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
   v1::NewSequence* announced = plan->add_new_sequences();
   announced->set_sequence(s->id);
   announced->set_slot(s->slot);
+  announced->set_request(s->request);
   announced->mutable_ids()->Add(s->ids.begin(), s->ids.end());
   announced->set_prompt_count(static_cast<int32_t>(s->prompt_count));
   *announced->mutable_sampling() = s->sampling;

@@ -80,6 +80,7 @@ class StepPlanner {
   };
   FeatureChanges UpdateFeatures();
   FeatureCache& features() { return features_; }
+  const FeatureCache& features() const { return features_; }
 
   const IdPool& blocks() const { return blocks_; }
   const IdPool& slots() const { return slots_; }

@@ -31,6 +31,7 @@ struct MetricRegistry::Core {
   prometheus::Registry registry;
   prometheus::Labels constant;
   mutable std::mutex mu;
+  std::mutex collecting;  // one scrape's collectors at a time
   std::map<std::string, std::vector<Alias>> aliases;
   std::vector<std::function<void()>> collectors;
   // Live series, so that the same name and labels give the same handle.
@@ -57,6 +58,8 @@ struct MetricRegistry::Core {
 
 void Counter::Add(double amount) const { impl_->Increment(amount); }
 void Counter::RaiseTo(double total) const {
+  static std::mutex mu;  // of all: rare, and short
+  std::lock_guard lock(mu);
   if (const double now = impl_->Value(); total > now) impl_->Increment(total - now);
 }
 double Counter::value() const { return impl_->Value(); }
@@ -99,7 +102,10 @@ std::string MetricRegistry::Serialize() const {
     std::lock_guard lock(core_->mu);
     collectors = core_->collectors;
   }
-  for (const auto& collect : collectors) collect();
+  {
+    std::lock_guard lock(core_->collecting);
+    for (const auto& collect : collectors) collect();
+  }
   std::vector<prometheus::MetricFamily> families = core_->registry.Collect();
   // A family whose series are all gone has nothing to say.
   std::erase_if(families, [](const auto& family) { return family.metric.empty(); });

@@ -24,8 +24,7 @@ class Counter {
  public:
   explicit Counter(std::shared_ptr<prometheus::Counter> impl) : impl_(std::move(impl)) {}
   void Add(double amount = 1) const;
-  // For totals that somebody else counts: raises the counter to `total`, never lowers it. One caller at a
-  // time.
+  // For totals that somebody else counts: raises the counter to `total`, never lowers it.
   void RaiseTo(double total) const;
   double value() const;
 
@@ -72,7 +71,7 @@ class MetricRegistry {
   // The family `name` is exposed a second time as `alias`, with `extra` labels: for dashboards made for
   // others.
   void AddAlias(const std::string& name, const std::string& alias, const MetricLabels& extra);
-  // Called before every Serialize, by its thread: sets gauges from state that lives elsewhere.
+  // Called before every Serialize, by its thread, one at a time: sets gauges from state that lives elsewhere.
   void AddCollector(std::function<void()> collect);
 
   // Prometheus text exposition format 0.0.4.

@@ -3,15 +3,10 @@
 #include <initializer_list>
 #include <vector>
 
+#include "monitoring/metrics/buckets.h"
+
 namespace fulger {
 namespace {
-
-const std::vector<double> kFirstTokenSeconds = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
-                                                1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
-const std::vector<double> kTokenSeconds = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
-                                           .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
-const std::vector<double> kRequestSeconds = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
-                                             30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 
 // 1, 2, 5, 10, 20, 50, ... up to `limit`.
 std::vector<double> TokenBounds(int64_t limit) {
@@ -78,6 +73,13 @@ ServerMetrics::ServerMetrics(MetricRegistry* registry, const ServerMetricsOption
       {"fulger_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
       {"fulger_time_per_output_token_seconds", "vllm:request_time_per_output_token_seconds"},
       {"fulger_request_latency_seconds", "vllm:e2e_request_latency_seconds"},
+      {"fulger_request_queue_seconds", "vllm:request_queue_time_seconds"},
+      {"fulger_request_inference_seconds", "vllm:request_inference_time_seconds"},
+      {"fulger_request_prefill_seconds", "vllm:request_prefill_time_seconds"},
+      {"fulger_request_decode_seconds", "vllm:request_decode_time_seconds"},
+      {"fulger_step_tokens", "vllm:iteration_tokens_total"},
+      {"fulger_pictures_total", "vllm:mm_cache_queries_total"},
+      {"fulger_pictures_known_total", "vllm:mm_cache_hits_total"},
       {"fulger_request_prompt_tokens", "vllm:request_prompt_tokens"},
       {"fulger_request_generation_tokens", "vllm:request_generation_tokens"},
       {"fulger_request_max_tokens", "vllm:request_params_max_tokens"},

@@ -67,7 +67,8 @@ struct RankSetup {
 // Where a step's time went on this rank.
 struct StepTiming {
   double total_seconds = 0;
-  double wait_seconds = 0;  // for the previous stage, the feedback or a vision rank
+  double wait_seconds = 0;   // for the previous stage, the feedback or a vision rank
+  ExpertRows expert_rows{};  // index 0 of a stage, on a device whose memory the host can read
 };
 
 class RankRunner {

@@ -40,7 +40,8 @@ ExecContext StageRunner::Context() {
           .ops = setup_.device.ops(),
           .arena = *arena_,
           .stage = *stage_,
-          .activity = setup_.activity};
+          .activity = setup_.activity,
+          .expert_rows = timing_.expert_rows.empty() ? nullptr : &timing_.expert_rows};
 }
 
 absl::Status StageRunner::Initialise() {
@@ -134,6 +135,9 @@ absl::StatusOr<std::vector<int32_t>> StageRunner::VocabularyMask(const TensorVie
 absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   const auto start = std::chrono::steady_clock::now();
   timing_ = {};
+  if (rank_.index == 0 && setup_.device.host_accessible()) {
+    timing_.expert_rows.resize(static_cast<size_t>(setup_.config.text.experts));
+  }
   if (plan.step() != last_step_ + 1) {
     return Internal("expected step {}, the plan is for step {}", last_step_ + 1, plan.step());
   }

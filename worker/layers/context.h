@@ -2,9 +2,11 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "kernels/device/device.h"
@@ -17,20 +19,35 @@ namespace fulger {
 // layer and collective. `what` must be a string literal.
 class Activity {
  public:
+  struct Mark {
+    const char* what;
+    int64_t layer;
+    std::chrono::steady_clock::time_point start;
+  };
+
   void Set(const char* what, int64_t layer = -1) {
     layer_.store(layer, std::memory_order_relaxed);
     what_.store(what, std::memory_order_release);
+    if (marks_ != nullptr) marks_->push_back({what, layer, std::chrono::steady_clock::now()});
   }
+  // What is set from now on goes there as well; null: no more. Only by the thread that calls Set.
+  void RecordInto(std::vector<Mark>* marks) { marks_ = marks; }
   std::string ToString() const {
     const char* what = what_.load(std::memory_order_acquire);
-    const int64_t layer = layer_.load(std::memory_order_relaxed);
+    return Text(what, layer_.load(std::memory_order_relaxed));
+  }
+  static std::string Text(const char* what, int64_t layer) {
     return layer < 0 ? std::string(what) : fmt::format("layer {}: {}", layer, what);
   }
 
  private:
+  std::vector<Mark>* marks_ = nullptr;
   std::atomic<const char*> what_{"starting"};
   std::atomic<int64_t> layer_{-1};
 };
+
+// Rows that each expert got, over all layers; dead rows are not counted.
+using ExpertRows = std::vector<uint64_t>;
 
 struct ExecContext {
   Device& device;
@@ -39,6 +56,7 @@ struct ExecContext {
   Arena& arena;
   Collective& stage;  // all ranks of this rank's stage
   Activity& activity;
+  ExpertRows* expert_rows = nullptr;  // counted there; null: nobody wants it
 };
 
 // Health of a row (HealthNote): which part of the model first produced NaN or infinity.

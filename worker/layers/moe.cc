@@ -2,6 +2,20 @@
 
 namespace fulger {
 
+namespace {
+
+void CountRows(const BatchRows& rows, const TensorView& ids, ExpertRows* counts) {
+  const int64_t per_row = ids.dim(1);
+  const int32_t* id = ids.data<int32_t>();
+  const int32_t* health = rows.health.data<int32_t>();
+  for (int64_t row = 0; row < rows.count; ++row, id += per_row) {
+    if (health[row] == kDeadRow) continue;
+    for (int64_t i = 0; i < per_row; ++i) ++(*counts)[static_cast<size_t>(id[i])];
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<MoeLayer> MoeLayer::Make(const ModelConfig& config, const RankPlan& rank, int64_t layer,
                                         const WeightLookup& weights) {
   MoeLayer result;
@@ -21,6 +35,7 @@ absl::StatusOr<MutTensorView> MoeLayer::Forward(ExecContext& ctx, const BatchRow
   ASSIGN_OR_RETURN(MutTensorView ids, ctx.arena.Allocate(DType::kI32, {rows.count, experts_per_token_}));
   ASSIGN_OR_RETURN(MutTensorView mix, ctx.arena.Allocate(DType::kF32, {rows.count, experts_per_token_}));
   RETURN_IF_ERROR(ctx.ops.Router(ctx.stream, {.x = x, .gate = router_, .ids = ids, .weights = mix}));
+  if (ctx.expert_rows != nullptr) CountRows(rows, ids, ctx.expert_rows);
   RETURN_IF_ERROR(ctx.ops.Moe(ctx.stream, {.x = x,
                                            .ids = ids,
                                            .weights = mix,

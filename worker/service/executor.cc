@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "model/picture/processor_config.h"
 #include "worker/comm/fabric_factory.h"
+#include "worker/comm/metered_fabric.h"
 #include "worker/comm/staged_fabric.h"
 #include "worker/exec/rank_runner.h"
 #include "worker/exec/row_maximum.h"
@@ -50,6 +51,7 @@ struct Executor::Rank {
   Plan plan;
   std::vector<TensorSpec> table;
   std::unique_ptr<Device> device;
+  Traffic traffic;
   std::unique_ptr<Fabric> fabric;
   std::optional<WeightStore> weights;
   LoadStats loaded;
@@ -154,6 +156,7 @@ absl::Status Executor::SetUp(Rank& rank) {
     rank.fabric = MakeStagedFabric(std::move(rank.fabric), *rank.device);
     if (rank.fabric->size() > 1) LogInfo("{}: transport {}", rank.device->name(), rank.fabric->name());
   }
+  rank.fabric = MakeMeteredFabric(std::move(rank.fabric), &rank.traffic);
   {
     std::lock_guard lock(fabric_mu_);
     if (!aborted_.ok()) return aborted_;
@@ -225,6 +228,7 @@ absl::Status Executor::Serve(Rank& rank) {
   ready->set_description(rank.device->Describe());
   ready->set_arithmetic(rank.device->Arithmetic());
   ready->set_bytes_read(rank.loaded.bytes_read);
+  ready->set_load_seconds(rank.loaded.seconds);
   phase_ = v1::PHASE_READY;
   activity_.Set("idle");
   send_(message);
@@ -279,38 +283,73 @@ absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
   if (std::any_of(plan.rows().begin(), plan.rows().end(), decodes)) {
     idle = std::chrono::duration<double>(std::chrono::steady_clock::now() - busy_until_).count();
   }
+  requests_.Announce(plan);
+  rank.traffic = {};
+  marks_.clear();
+  activity_.RecordInto(plan.trace() ? &marks_ : nullptr);
+  const auto start = std::chrono::steady_clock::now();
   auto result = rank.runner->Run(plan);
-  RETURN_IF_ERROR(Annotate(result.status(), fmt::format("step {}, in {}", plan.step(), activity())));
+  activity_.RecordInto(nullptr);
+  RETURN_IF_ERROR(Annotate(
+      result.status(), fmt::format("step {}{}, in {}", plan.step(), requests_.Describe(plan), activity())));
   last_step_ = plan.step();
+  for (v1::SequenceError& error : *result->mutable_errors()) {
+    error.set_message(fmt::format("request {}: {}", requests_.Of(error.sequence()), error.message()));
+    LogError("step {}: {}", plan.step(), error.message());
+  }
+  requests_.Retire(plan);
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
   if (!own.vision_only && own.last_stage && own.index == 0) {
     v1::WorkerMessage message = NewMessage();
     *message.mutable_result() = *std::move(result);
     send_(message);
   }
-  SendTiming(rank, plan, idle);
+  const StepTiming timing = rank.runner->last_timing();
+  SendTiming(
+      rank, start,
+      {.step = plan.step(), .seconds = timing.total_seconds, .wait = timing.wait_seconds, .idle = idle},
+      timing.expert_rows);
   return absl::OkStatus();
 }
 
-void Executor::SendTiming(const Rank& rank, const v1::StepPlan& plan, double idle) {
-  const StepTiming timing = rank.runner->last_timing();
+void Executor::SendTiming(const Rank& rank, std::chrono::steady_clock::time_point start, const TaskTime& time,
+                          const std::vector<uint64_t>& expert_rows) {
+  const Traffic& traffic = rank.traffic;
+  // A collective of a GPU returns when it is queued.
+  const double collective = rank.device->host_accessible() ? traffic.collective_seconds : 0;
   v1::WorkerMessage message = NewMessage();
   v1::RankTiming* out = message.mutable_timing();
-  out->set_step(plan.step());
+  out->set_step(time.step);
+  out->set_encode(time.step == 0);
   out->set_rank(assign_.rank());
-  out->set_total_seconds(timing.total_seconds);
-  out->set_wait_seconds(timing.wait_seconds);
-  out->set_compute_seconds(timing.total_seconds - timing.wait_seconds);
-  out->set_idle_seconds(idle);
+  out->set_start_seconds(std::chrono::duration<double>(start.time_since_epoch()).count());
+  out->set_total_seconds(time.seconds);
+  out->set_wait_seconds(time.wait);
+  out->set_collective_seconds(collective);
+  out->set_compute_seconds(std::max(0.0, time.seconds - time.wait - collective));
+  out->set_idle_seconds(time.idle);
+  out->set_collective_bytes(traffic.collective_bytes);
+  out->set_link_bytes(traffic.link_bytes);
+  out->mutable_expert_rows()->Add(expert_rows.begin(), expert_rows.end());
+  for (const Activity::Mark& mark : marks_) {
+    v1::TimedActivity* activity = out->add_activities();
+    activity->set_name(Activity::Text(mark.what, mark.layer));
+    activity->set_offset_seconds(std::chrono::duration<double>(mark.start - start).count());
+  }
   send_(message);
 }
 
 // A picture that cannot be encoded (non-finite features) fails its requests, not the rank.
 absl::Status Executor::RunEncode(Rank& rank, const PictureTiles& picture) {
+  rank.traffic = {};
+  marks_.clear();
+  const auto start = std::chrono::steady_clock::now();
   const auto rows = rank.runner->Encode(picture);
   const bool fatal = !rows.ok() && rows.status().code() != absl::StatusCode::kDataLoss &&
                      rows.status().code() != absl::StatusCode::kInvalidArgument;
   if (fatal) return Annotate(rows.status(), "encoding a picture");
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  SendTiming(rank, start, {.seconds = seconds}, {});
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
   if (!own.vision_only && own.index != 0) return absl::OkStatus();
   v1::WorkerMessage message = NewMessage();

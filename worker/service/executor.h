@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 #include <variant>
+#include <vector>
 
 #include "base/bounded_queue.h"
 #include "base/status.h"
@@ -18,6 +19,7 @@
 #include "worker/comm/collective.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/layers/context.h"
+#include "worker/service/request_names.h"
 #include "worker/vision/feature_store.h"
 
 namespace fulger {
@@ -68,7 +70,12 @@ class Executor {
   std::optional<Task> NextTask(Fabric& fabric);
   absl::Status RunTask(Rank& rank, const Task& task);
   absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
-  void SendTiming(const Rank& rank, const v1::StepPlan& plan, double idle);
+  struct TaskTime {
+    uint64_t step = 0;  // 0: a picture
+    double seconds = 0, wait = 0, idle = 0;
+  };
+  void SendTiming(const Rank& rank, std::chrono::steady_clock::time_point start, const TaskTime& time,
+                  const std::vector<uint64_t>& expert_rows);
   absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
   void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
   v1::WorkerMessage NewMessage() const;
@@ -84,6 +91,8 @@ class Executor {
   std::atomic<bool> failed_{false};
   std::atomic<bool> stopping_{false};
   v1::Phase phase_ = v1::PHASE_RENDEZVOUS;
+  RequestNames requests_;
+  std::vector<Activity::Mark> marks_;                 // of the task that runs, while somebody traces
   std::chrono::steady_clock::time_point busy_until_;  // the end of the task before
   std::mutex fabric_mu_;
   Fabric* fabric_ = nullptr;  // guarded by fabric_mu_: for Abort

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -176,6 +177,8 @@ class Worker {
       message.mutable_pong()->set_last_step(executor_->last_step());
     }
     message.mutable_pong()->set_id(ping.id());
+    message.mutable_pong()->set_clock_seconds(
+        std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
     control_->Send(message);
   }
 
