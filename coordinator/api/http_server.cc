@@ -1,7 +1,13 @@
 #include "coordinator/api/http_server.h"
 
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include <algorithm>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/strand.hpp>
+#include <cstdint>
+#include <ctime>
 #include <thread>
 #include <vector>
 
@@ -11,6 +17,22 @@
 namespace fulger {
 namespace http_internal {
 namespace {
+
+// The end of whatever ends first in the chain, in seconds since 1970.
+int64_t ExpiryOf(SSL_CTX* context) {
+  int64_t first = INT64_MAX;
+  const auto look = [&first](const X509* certificate) {
+    std::tm end{};
+    if (certificate != nullptr && ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) == 1) {
+      first = std::min<int64_t>(first, ::timegm(&end));
+    }
+  };
+  look(SSL_CTX_get0_certificate(context));
+  STACK_OF(X509)* chain = nullptr;
+  SSL_CTX_get0_chain_certs(context, &chain);
+  for (int i = 0; i < sk_X509_num(chain); ++i) look(sk_X509_value(chain, i));
+  return first;
+}
 
 class Server final : public HttpServer {
  public:
@@ -37,9 +59,15 @@ class Server final : public HttpServer {
     context->use_private_key_file(o.tls_key, net::ssl::context::pem, ec);
     if (ec)
       return InvalidArgument("TLS key {} of certificate {}: {}", o.tls_key, o.tls_certificate, ec.message());
+    const int64_t expiry = ExpiryOf(context->native_handle());
     std::lock_guard lock(core_.mu);
     tls_ = std::move(context);
+    tls_expiry_ = expiry;
     return absl::OkStatus();
+  }
+  int64_t tls_expiry() const override {
+    std::lock_guard lock(core_.mu);
+    return tls_expiry_;
   }
 
   absl::Status Listen() {
@@ -173,6 +201,7 @@ class Server final : public HttpServer {
 
   mutable Core core_;
   std::shared_ptr<net::ssl::context> tls_;  // with core_.mu; of connections to come; null: plain
+  int64_t tls_expiry_ = 0;                  // with core_.mu
   tcp::acceptor acceptor_;
   net::steady_timer retry_;
   net::executor_work_guard<net::io_context::executor_type> work_;

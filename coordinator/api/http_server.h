@@ -47,6 +47,8 @@ class HttpServer {
   virtual int64_t connections() const = 0;
   // Reads the files of TLS again, for connections to come. On an error those read before stay.
   virtual absl::Status ReloadTls() = 0;
+  // When the first certificate of the chain in use ends, in seconds since 1970; 0 without TLS.
+  virtual int64_t tls_expiry() const = 0;
   // Accepts no more, closes idle connections, waits until answers under way are complete or `grace` passed,
   // then cuts the rest off (their OnGone runs). Returns when no handler runs any more. Idempotent.
   virtual void Stop(Duration grace) = 0;

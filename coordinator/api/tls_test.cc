@@ -2,6 +2,8 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <future>
 
@@ -106,6 +108,22 @@ TEST_F(TlsTest, CertificatesAreTakenAnew) {
   std::ofstream(dir_ + "/key.pem") << "no key";
   EXPECT_THAT(server_->ReloadTls(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("key.pem")));
   EXPECT_EQ(Ask(server_->port(), TestClient::Request("POST", "/echo", "a"), "\r\n\r\na").name, "second");
+}
+
+TEST_F(TlsTest, SaysWhenTheFirstCertificateOfTheChainEnds) {
+  const auto expect_end_in = [this](int64_t seconds, int64_t since) {
+    ASSERT_OK(server_->ReloadTls());
+    EXPECT_GE(server_->tls_expiry(), since + seconds);
+    EXPECT_LE(server_->tls_expiry(), std::time(nullptr) + seconds);
+  };
+  const std::string other = dir_ + "/other";
+  std::filesystem::create_directories(other);
+  const int64_t since = std::time(nullptr);
+  ASSERT_TRUE(WriteCertificate(dir_, "server", 5000));
+  expect_end_in(5000, since);
+  ASSERT_TRUE(WriteCertificate(other, "issuer", 4000));
+  std::ofstream(dir_ + "/cert.pem", std::ios::app) << std::ifstream(other + "/cert.pem").rdbuf();
+  expect_end_in(4000, since);
 }
 
 // Whoever does not speak TLS, or says nothing, is closed and keeps nobody else waiting.

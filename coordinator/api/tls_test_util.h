@@ -9,14 +9,14 @@
 namespace fulger {
 
 // A key and a self-signed certificate with this common name, as `dir`/key.pem and `dir`/cert.pem. False: not
-// written.
-inline bool WriteCertificate(const std::string& dir, const char* name) {
+// written. It ends after `seconds`.
+inline bool WriteCertificate(const std::string& dir, const char* name, long seconds = 3600) {
   EVP_PKEY* key = EVP_EC_gen("P-256");
   X509* certificate = X509_new();
   X509_set_version(certificate, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
   X509_set_pubkey(certificate, key);
   X509_NAME* subject = X509_get_subject_name(certificate);
   X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name), -1,

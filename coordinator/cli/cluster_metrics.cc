@@ -43,6 +43,9 @@ ClusterMetrics::ClusterMetrics(MetricRegistry* registry, Deployment* deployment,
                                                        {{"replica", replica}}),
                          .waiting = registry->AddGauge("fulger_replica_waiting", "Requests that wait there.",
                                                        {{"replica", replica}}),
+                         .start_failures = registry->AddCounter(
+                             "fulger_replica_start_failures_total",
+                             "Replicas that failed before they could serve.", {{"replica", replica}}),
                          .expert_rows = {}});
     for (int rank = 0; rank < deployment->plan().layout.ranks(); ++rank) {
       AddRank(registry, {{"replica", replica}, {"rank", std::to_string(rank)}});
@@ -55,9 +58,18 @@ void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& label
   const auto counter = [&](const char* name, const char* help) {
     return registry->AddCounter(name, help, labels);
   };
+  const auto gauge = [&](const char* name, const char* help) {
+    return registry->AddGauge(name, help, labels);
+  };
   ranks_.push_back(
-      {.up = registry->AddGauge("fulger_rank_up", "1 while the rank is connected.", labels),
-       .load = registry->AddGauge("fulger_rank_load_seconds", "Took the rank's weights to load.", labels),
+      {.labels = labels,
+       .up = gauge("fulger_rank_up", "1 while the rank is connected."),
+       .stalled = gauge("fulger_rank_stalled_seconds",
+                        "Since the rank, which others wait for, has moved on; about 0 while nobody waits."),
+       .load = gauge("fulger_rank_load_seconds", "Took the rank's weights to load."),
+       .load_ratio = gauge("fulger_rank_load_ratio", "How much of the rank's weights is loaded, 0 to 1."),
+       .load_bytes =
+           gauge("fulger_rank_load_bytes", "Read from the checkpoint for the rank, once it is loaded."),
        .seconds = counter("fulger_rank_step_seconds_total", "Spent in steps."),
        .wait = counter("fulger_rank_wait_seconds_total",
                        "Of those: waiting for the stage before, sampled tokens or features."),
@@ -70,7 +82,9 @@ void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& label
        .link_bytes = counter("fulger_rank_link_bytes_total",
                              "Sent to other ranks: hidden states, sampled tokens, features."),
        .pictures = counter("fulger_rank_pictures_total", "Pictures that the rank encoded."),
-       .encode = counter("fulger_rank_encode_seconds_total", "Spent encoding pictures.")});
+       .encode = counter("fulger_rank_encode_seconds_total", "Spent encoding pictures."),
+       .memory = {},
+       .place = {}});
 }
 
 void ClusterMetrics::CollectEngine(const EngineStats& stats) {
@@ -94,7 +108,20 @@ void ClusterMetrics::CollectEngine(const EngineStats& stats) {
 
 void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
   metrics.up.Set(rank.joined ? 1 : 0);
+  metrics.stalled.Set(rank.stalled_seconds);
   metrics.load.Set(rank.load_seconds);
+  metrics.load_ratio.Set(rank.load_ratio);
+  metrics.load_bytes.Set(static_cast<double>(rank.bytes_read));
+  for (const auto& [component, bytes] : rank.bytes) {
+    if (!metrics.memory.contains(component)) {
+      MetricLabels labels = metrics.labels;
+      labels.emplace_back("component", component);
+      metrics.memory.emplace(component, registry_->AddGauge("fulger_rank_memory_bytes",
+                                                            "Held on the rank, by what it is for.", labels));
+    }
+    metrics.memory.at(component).Set(static_cast<double>(bytes));
+  }
+  if (rank.joined) ShowPlace(metrics, rank);
   const RankTimes& times = rank.times;
   metrics.seconds.RaiseTo(times.total);
   metrics.wait.RaiseTo(times.wait);
@@ -104,6 +131,17 @@ void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
   metrics.link_bytes.RaiseTo(static_cast<double>(times.link_bytes));
   metrics.pictures.RaiseTo(static_cast<double>(times.pictures));
   metrics.encode.RaiseTo(times.encode);
+}
+
+// Constants are labels, as is the custom. A rank that has moved is another series.
+void ClusterMetrics::ShowPlace(Rank& metrics, const RankInfo& rank) {
+  MetricLabels labels = metrics.labels;
+  labels.emplace_back("host", rank.host);
+  labels.emplace_back("device", rank.device);
+  std::vector<Gauge> place = {registry_->AddGauge(
+      "fulger_rank_info", "Always 1; the labels say where the rank runs, or ran.", labels)};
+  place.front().Set(1);
+  metrics.place = std::move(place);  // the same handle, unless something has changed
 }
 
 void ClusterMetrics::CollectExperts(size_t replica, const ReplicaInfo& info) {
@@ -121,8 +159,7 @@ void ClusterMetrics::CollectExperts(size_t replica, const ReplicaInfo& info) {
   for (size_t i = 0; i < rows.size(); ++i) counters[i].RaiseTo(static_cast<double>(rows[i]));
 }
 
-// Constants are labels, as is the custom. A rebuilt replica may have another capacity: that is another
-// series.
+// A rebuilt replica may have another capacity: that is another series.
 void ClusterMetrics::ShowCacheConfig(const ReplicaCapacity& capacity) {
   if (capacity.blocks == 0) return;
   std::vector<Gauge> shown;
@@ -160,6 +197,7 @@ void ClusterMetrics::Collect() {
     }
     const ReplicaInfo info = deployment_->replica(i).Info();
     restarts += info.restarts;
+    replicas_[i].start_failures.RaiseTo(static_cast<double>(info.start_failures));
     for (const RankInfo& rank : info.ranks) CollectRank(ranks_[next++], rank);
     CollectExperts(i, info);
     if (i == 0) ShowCacheConfig(info.capacity);

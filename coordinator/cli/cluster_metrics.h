@@ -1,6 +1,7 @@
 // Metrics of replica and engine: gauges that are set when somebody scrapes.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,16 +20,21 @@ class ClusterMetrics {
  private:
   struct Replica {
     Gauge ready, running, waiting;
+    Counter start_failures;
     std::vector<Counter> expert_rows;  // by expert; once something was counted
   };
   struct Rank {
-    Gauge up, load;
+    MetricLabels labels;
+    Gauge up, stalled, load, load_ratio, load_bytes;
     Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, encode;
+    std::map<std::string, Gauge> memory;  // by component; once it is ready
+    std::vector<Gauge> place;             // where it runs, or ran before it went; once it has joined
   };
   void AddRank(MetricRegistry* registry, const MetricLabels& labels);
   void Collect();
   void CollectEngine(const EngineStats& stats);
   void CollectRank(Rank& metrics, const RankInfo& rank);
+  void ShowPlace(Rank& metrics, const RankInfo& rank);
   void CollectExperts(size_t replica, const ReplicaInfo& info);
   void ShowCacheConfig(const ReplicaCapacity& capacity);
 

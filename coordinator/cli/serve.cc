@@ -167,6 +167,14 @@ absl::StatusOr<PictureGridOptions> PictureGrid(const ServeFlags& flags, const Ap
   return options;
 }
 
+// gRPC has the same certificate. Nothing without TLS. No scrape comes after the HTTP server's end.
+void ShowTlsExpiry(MetricRegistry* registry, const HttpServer* http) {
+  if (http->tls_expiry() == 0) return;
+  const Gauge expiry = registry->AddGauge("fulger_tls_certificate_expiry_timestamp_seconds",
+                                          "When the first certificate of the chain in use ends, since 1970.");
+  registry->AddCollector([expiry, http] { expiry.Set(static_cast<double>(http->tls_expiry())); });
+}
+
 TraceApiOptions TraceOptions(const ApiKeyRing* keys, Deployment* deployment) {
   return {.keys = keys,
           .about = {{"version", kVersion},
@@ -224,6 +232,7 @@ absl::Status Serve(const ServeFlags& flags) {
                                  .tls_key = flags.tls_key};
   http_options.on_answer = [&](const std::string& route, int status) { metrics.HttpAnswered(route, status); };
   ASSIGN_OR_RETURN(const auto http, HttpServer::Start(http_options, std::move(router)));
+  ShowTlsExpiry(&registry, http.get());
   ASSIGN_OR_RETURN(const auto grpc, StartGrpc(flags, *deployment, &keys, frontend.get(), &metrics));
   const std::string url =
       (flags.tls_certificate.empty() ? "http://" : "https://") + ToString({listen.host, http->port()});

@@ -84,6 +84,7 @@ void Replica::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   std::lock_guard lock(mu_);
   if (phase_ != ReplicaPhase::kServing || plan->epoch() != epoch_) return;
   steps_in_flight_.emplace(plan->step(), clock_->Now());
+  last_submitted_ = plan->step();
   auto message = NewMessageLocked();
   *message->mutable_plan() = *plan;
   message->mutable_plan()->set_trace(listener_ != nullptr);
@@ -210,7 +211,8 @@ void Replica::OnTimingLocked(int rank, const v1::RankTiming& timing) {
 // clock, as far as one can tell.
 void Replica::OnPongLocked(Member* member, const v1::Pong& pong) const {
   const TimePoint now = clock_->Now();
-  if (member->activity != pong.activity() || member->last_step != pong.last_step()) {
+  const bool done = phase_ == ReplicaPhase::kServing && pong.last_step() >= last_submitted_;
+  if (done || member->activity != pong.activity() || member->last_step != pong.last_step()) {
     member->last_progress = now;
   }
   member->activity = pong.activity();
@@ -334,7 +336,7 @@ void Replica::StartServingLocked() {
   ever_served_ = true;
   phase_since_ = clock_->Now();
   steps_in_flight_.clear();
-  last_answered_ = 0;
+  last_submitted_ = last_answered_ = 0;
   last_activity_ = phase_since_;
   for (auto& [rank, member] : members_) member.last_progress = phase_since_;
   LogInfo("replica {} is serving: {}, epoch {}, {} tokens of cache, {} sequences", options_.name,
@@ -382,6 +384,7 @@ void Replica::Fail(const absl::Status& why) {
     roster_ = Roster(plan_.layout.ranks(), options_.version, options_.transport);
     ++epoch_;
     ++restarts_;
+    if (phase_ != ReplicaPhase::kServing) ++start_failures_;
     phase_ = ReplicaPhase::kGathering;
     phase_since_ = clock_->Now();
     steps_in_flight_.clear();
@@ -478,6 +481,7 @@ ReplicaInfo Replica::Info() const {
   ReplicaInfo info{.phase = phase_,
                    .epoch = epoch_,
                    .restarts = restarts_,
+                   .start_failures = start_failures_,
                    .ever_served = ever_served_,
                    .last_failure = last_failure_,
                    .capacity = capacity_,
@@ -499,6 +503,11 @@ ReplicaInfo Replica::Info() const {
       rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());
       rank.bytes_read = member.details.bytes_read();
       rank.load_seconds = member.details.load_seconds();
+      const v1::Phase phase = member.progress.phase();
+      rank.load_ratio = phase == v1::PHASE_LOAD ? rank.fraction : phase > v1::PHASE_LOAD ? 1 : 0;
+      if (phase_ == ReplicaPhase::kServing || (phase_ == ReplicaPhase::kLoading && !member.ready)) {
+        rank.stalled_seconds = Seconds(clock_->Now() - member.last_progress);
+      }
     }
     if (const auto times = times_.find(r); times != times_.end()) rank.times = times->second;
     info.ranks.push_back(std::move(rank));

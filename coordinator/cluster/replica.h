@@ -72,7 +72,9 @@ struct RankInfo {
   std::string activity;
   std::map<std::string, int64_t> bytes;
   int64_t bytes_read = 0;
-  double load_seconds = 0;  // of the weights
+  double load_seconds = 0;     // of the weights
+  double load_ratio = 0;       // of the weights that are there
+  double stalled_seconds = 0;  // in the same place while others wait; otherwise about 0: the age of a ping
   RankTimes times;
 };
 
@@ -89,6 +91,7 @@ struct ReplicaInfo {
   ReplicaPhase phase = ReplicaPhase::kGathering;
   uint64_t epoch = 0;
   uint64_t restarts = 0;
+  uint64_t start_failures = 0;  // of those: before it served
   bool ever_served = false;
   std::string last_failure;
   ReplicaCapacity capacity;
@@ -133,7 +136,7 @@ class Replica final : public Backend, public JoinHandler {
     v1::Progress progress;
     std::string activity;
     uint64_t last_step = 0;
-    TimePoint last_progress{};  // while serving: activity or last_step changed
+    TimePoint last_progress{};  // while serving: activity or last_step changed, or nothing is left to run
     double clock_offset = 0;    // of the answer to a ping that took the shortest
     double shortest_ping = std::numeric_limits<double>::infinity();
   };
@@ -163,6 +166,7 @@ class Replica final : public Backend, public JoinHandler {
   ReplicaPhase phase_ = ReplicaPhase::kGathering;
   uint64_t epoch_ = 1;
   uint64_t restarts_ = 0;
+  uint64_t start_failures_ = 0;
   bool ever_served_ = false;
   uint64_t pings_ = 0;
   TimePoint last_ping_;
@@ -173,6 +177,7 @@ class Replica final : public Backend, public JoinHandler {
   std::map<int, Member> members_;
   TimePoint phase_since_;
   std::map<uint64_t, TimePoint> steps_in_flight_;
+  uint64_t last_submitted_ = 0;     // step
   uint64_t last_answered_ = 0;      // step
   TimePoint last_activity_;         // the last answer, or the last time a probe was asked for
   std::map<int, RankTimes> times_;  // by rank, of all epochs

@@ -1,6 +1,9 @@
 // Workers and an engine that only write down what they are told.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -87,5 +90,89 @@ inline Plan FiveRanks() {
   FULGER_CHECK(plan.ok(), "{}", Message(plan.status()));
   return *plan;
 }
+
+// Of FiveRanks.
+inline constexpr int kRanks = 5;
+
+// A replica of five ranks, with a clock that the test owns.
+class ReplicaTest : public testing::Test {
+ protected:
+  ReplicaTest() : plan_(FiveRanks()), replica_(plan_, Options(), &clock_) {
+    replica_.SetEvents(&events_);
+    replica_.SetOnFailure([this](const absl::Status& why) { failures_.push_back(Message(why)); });
+  }
+
+  static ReplicaOptions Options() {
+    ReplicaOptions options;
+    options.version = "1.2.3";
+    options.model_dir = "/models/demo";
+    options.fingerprint = "abcd";
+    options.transport = "mpi";
+    options.max_step_tokens = 512;
+    options.max_sequences = 8;
+    options.cache_tokens = 4096;
+    options.max_context = 1000;
+    return options;
+  }
+
+  void Join(int rank) {
+    workers_[rank] = std::make_shared<FakeConnection>();
+    v1::WorkerMessage message;
+    v1::Hello* hello = message.mutable_hello();
+    hello->set_version("1.2.3");
+    hello->set_rank_hint(rank);
+    hello->set_world_hint(kRanks);
+    hello->set_host("h" + std::to_string(rank));
+    hello->set_pid(1000 + rank);
+    hello->set_device("cpu");
+    hello->set_transport("mpi");
+    hello->set_peer_address("127.0.0.1:" + std::to_string(5000 + rank));
+    replica_.OnMessage(workers_[rank], message);
+  }
+  void JoinAll() {
+    for (int r = 0; r < kRanks; ++r) Join(r);
+  }
+  // A message of the present epoch, unless said otherwise.
+  v1::WorkerMessage From(int rank, uint64_t epoch = 0) {
+    v1::WorkerMessage message;
+    message.set_epoch(epoch != 0 ? epoch : replica_.Info().epoch);
+    message.set_rank(rank);
+    return message;
+  }
+  void Send(int rank, const v1::WorkerMessage& message) { replica_.OnMessage(workers_[rank], message); }
+  void Ready(int rank, int blocks = 100, int slots = 8) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_ready()->set_plan_hash(plan_.hash);
+    message.mutable_ready()->set_blocks(blocks);
+    message.mutable_ready()->set_slots(slots);
+    message.mutable_ready()->set_arithmetic("cpu fma");
+    (*message.mutable_ready()->mutable_bytes())["kv"] = 10 + rank;
+    Send(rank, message);
+  }
+  void Serve() {
+    JoinAll();
+    for (int r = 0; r < kRanks; ++r) Ready(r);
+    ASSERT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
+  }
+  void Pong(int rank, const std::string& activity, uint64_t last_step = 0) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_pong()->set_last_step(last_step);
+    message.mutable_pong()->set_activity(activity);
+    Send(rank, message);
+  }
+  void Submit(uint64_t step) {
+    auto plan = std::make_shared<v1::StepPlan>();
+    plan->set_epoch(replica_.Info().epoch);
+    plan->set_step(step);
+    replica_.Submit(plan);
+  }
+
+  Plan plan_;
+  ManualClock clock_;
+  FakeEvents events_;
+  Replica replica_;
+  std::vector<std::string> failures_;
+  std::map<int, std::shared_ptr<FakeConnection>> workers_;
+};
 
 }  // namespace fulger

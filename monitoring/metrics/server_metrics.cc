@@ -21,6 +21,8 @@ std::vector<double> TokenBounds(int64_t limit) {
 
 constexpr char kFinishedName[] = "fulger_requests_finished_total";
 constexpr char kFinishedHelp[] = "Requests that ended, by reason.";
+constexpr char kRejectedName[] = "fulger_requests_rejected_total";
+constexpr char kRejectedHelp[] = "Requests refused before they were queued, by reason.";
 
 }  // namespace
 
@@ -57,6 +59,10 @@ ServerMetrics::ServerMetrics(MetricRegistry* registry, const ServerMetricsOption
   for (const char* reason : {"stop", "length", "abort", "error"}) {
     Labelled(kFinishedName, kFinishedHelp, {{"finished_reason", reason}});
   }
+  for (const char* reason :
+       {"invalid", "unauthorized", "not_found", "overload", "unavailable", "deadline", "error"}) {
+    Labelled(kRejectedName, kRejectedHelp, {{"reason", reason}});
+  }
   if (!options.vllm_names) return;
   const MetricLabels extra = {{"model_name", options.model_name}, {"engine", "0"}};
   const std::initializer_list<std::pair<const char*, const char*>> names = {
@@ -92,9 +98,7 @@ void ServerMetrics::Finished(const std::string& reason) {
 }
 
 void ServerMetrics::Rejected(const std::string& reason) {
-  Labelled("fulger_requests_rejected_total", "Requests refused before they were queued, by reason.",
-           {{"reason", reason}})
-      .Add();
+  Labelled(kRejectedName, kRejectedHelp, {{"reason", reason}}).Add();
 }
 
 void ServerMetrics::HttpAnswered(const std::string& route, int code) {

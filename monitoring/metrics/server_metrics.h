@@ -25,7 +25,7 @@ class ServerMetrics {
 
   // reason: stop | length | abort | error.
   void Finished(const std::string& reason);
-  // reason: invalid | overload | unavailable | too_large | unauthorized | not_found.
+  // reason: invalid | unauthorized | not_found | overload | unavailable | deadline | error.
   void Rejected(const std::string& reason);
   void HttpAnswered(const std::string& route, int code);
 
