@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import tempfile
 import time
 import zlib
 
-from fulger_process import Server, run_cases, wait_metric
+from fulger_process import Server, certificate, run_cases, wait_metric
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -193,9 +192,7 @@ def case_answers_follow_their_form():
 def case_keys_certificates_and_limits():
     with tempfile.TemporaryDirectory() as folder:
         path = lambda name: os.path.join(folder, name)
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-keyout", path("key.pem"), "-out", path("cert.pem"), "-days", "1", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        certificate(folder)
 
         def keys(text):
             with open(path("keys"), "w", encoding="utf-8") as file:
@@ -204,7 +201,7 @@ def case_keys_certificates_and_limits():
         keys("alice a1 max-requests=1\nbob b1\n")
         with Server(FULGER, MODEL, "--api-keys-file", path("keys"), "--tls-certificate", path("cert.pem"), "--tls-key",
                     path("key.pem"), "--max-sequences", "1", "--max-queued-requests", "2") as server:
-            server.tls = ssl.create_default_context(cafile=path("cert.pem"))
+            server.trust(path("cert.pem"))
             server.wait_ready()
             assert server.post("/v1/completions", completion())[0] == 401
             server.key = "a1"

@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 
+from fulger_process import end
+
 WAIT_SECONDS = 30
 
 
@@ -43,12 +45,7 @@ class Chromium:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
         os.close(self.commands)
         self.folder.cleanup()
 

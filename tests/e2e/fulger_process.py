@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -39,11 +40,7 @@ class Server:
 
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+            end(self.process, 30)
         if kind is not None:
             print("\n".join(self.lines[-60:]))
 
@@ -84,6 +81,10 @@ class Server:
         if self.tls is not None:
             return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=seconds, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+
+    def trust(self, certificate):
+        """From now on HTTPS, with this certificate as the authority."""
+        self.tls = ssl.create_default_context(cafile=certificate)
 
     def headers(self, more=None):
         key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
@@ -166,6 +167,16 @@ class Server:
         return [rank["pid"] for rank in self.info()["ranks"]]
 
 
+def end(process, seconds=20):
+    """SIGTERM, and SIGKILL where that does not help."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def text_of(events):
     """The text of a stream, which must be complete."""
     events = list(events)
@@ -180,6 +191,13 @@ def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def certificate(folder, days=1):
+    """A self-signed one for 127.0.0.1: cert.pem and key.pem in `folder`."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", os.path.join(folder, "key.pem"), "-out", os.path.join(folder, "cert.pem"), "-days", str(days),
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
 
 
 def mpirun(ranks, *command):
