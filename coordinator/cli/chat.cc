@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@
 
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/conversation.h"
+#include "coordinator/cli/first_model.h"
 #include "coordinator/cli/http_client.h"
 
 namespace fulger {
@@ -28,19 +28,6 @@ struct ChatFlags {
   std::optional<double> temperature;
   std::optional<uint64_t> seed;
 };
-
-absl::StatusOr<std::string> FirstModel(const HttpClient& client) {
-  ASSIGN_OR_RETURN(const ClientResponse response, client.Get("/v1/models"));
-  if (response.status != 200) {
-    return Unavailable("/v1/models answered {}: {}", response.status, ErrorText(response.body));
-  }
-  const auto json = nlohmann::json::parse(response.body, nullptr, /*allow_exceptions=*/false);
-  const nlohmann::json::json_pointer id("/data/0/id");
-  if (json.is_discarded() || !json.contains(id) || !json[id].is_string()) {
-    return Unavailable("/v1/models names no model: {}", response.body);
-  }
-  return json[id].get<std::string>();
-}
 
 // Streams one answer to standard output and returns it.
 absl::StatusOr<std::string> Ask(const HttpClient& client, const std::string& request) {

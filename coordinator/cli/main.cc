@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   fulger::AddServe(&app, &exit_code);
   fulger::AddGenerate(&app, &exit_code);
   fulger::AddChat(&app, &exit_code);
+  fulger::AddEval(&app, &exit_code);
   fulger::AddInspect(&app, &exit_code);
   fulger::AddPlan(&app, &exit_code);
   auto arguments = fulger::ExpandConfigFile(std::vector<std::string>(argv + 1, argv + argc));
