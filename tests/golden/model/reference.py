@@ -66,9 +66,10 @@ def load(module, state, allowed_missing):
 class Composed:
     name = "composed"
 
-    def __init__(self, m):
+    def __init__(self, m, weights=None):
+        """weights: {released name: float32 tensor}; without them, those of the formula."""
         self.m = m
-        self.w = released_weights(m)
+        self.w = weights if weights is not None else released_weights(m)
         self.text = self._build_text()
         self.vision = self._build_vision() if m.vision else None
         self.trace = {}
