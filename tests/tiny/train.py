@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 import network
 import optimizer
+import parallel
 import recipe
 import samples
 import scenes
@@ -130,21 +131,38 @@ def micro_batches(seed, step, size, parts, weights, tokenizer):
     return [pairs[i:i + each] for i in range(0, size, each)]
 
 
+def compute_parts(net, args, tokenizer, job):
+    """The parts of a step: each, called, adds its share to the gradients and tells (loss, balance, [(kind, right)])."""
+    step, weights = job
+    batches = micro_batches(args.seed, step, args.batch, args.parts, weights, tokenizer)
+    total = sum(end + 1 - start for pairs in batches for _, e in pairs for start, end in e[1])
+
+    def part(pairs):
+        inputs, targets, answers = collate([e for _, e in pairs])
+        logits, balance = net(*inputs)
+        loss = F.cross_entropy(logits, targets, reduction="sum") / total
+        (loss + 0.01 / args.parts * balance).backward()
+        right = [(samples.KIND_OF_TASK[pairs[i][0].turns[k][0]], ok) for i, k, ok in exact(logits.detach(), targets, answers)]
+        return loss.item(), float(balance.detach()), right
+
+    return [lambda pairs=pairs: part(pairs) for pairs in batches]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True)
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--parts", type=int, default=2, help="forward passes of one step, shortest samples together")
+    parser.add_argument("--parts", type=int, default=4, help="forward passes of one step, shortest samples together")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each, that share the parts")
     parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--evaluate", type=int, default=500, help="steps between evaluations")
-    parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16")
     args = parser.parse_args()
     os.makedirs(args.run, exist_ok=True)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     tokenizer = tokens.load_or_build(os.path.join(args.run, "tokenizer.json"))
     net = network.Network()
     optimizers = optimizer.make(net, args.lr)
@@ -159,6 +177,7 @@ def main():
             o.load_state_dict(s)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, step {step}", flush=True)
     held_out = held_out_samples(40)
+    workers = parallel.Workers(net, args.parts, args.processes, lambda job: compute_parts(net, args, tokenizer, job))
     log = open(os.path.join(args.run, "log.jsonl"), "a", encoding="utf-8")
 
     def say(**line):
@@ -180,22 +199,14 @@ def main():
     losses = []
     while step < args.steps and not stopping and time.monotonic() - begun < args.minutes * 60:
         open_kinds = unlocked(accuracy, open_kinds)
-        parts = [(pairs, *collate([e for _, e in pairs])) for pairs in
-                 micro_batches(args.seed, step, args.batch, args.parts, kind_weights(accuracy, open_kinds), tokenizer)]
-        total = sum(len(targets) for _, _, targets, _ in parts)
+        told = workers.step((step, kind_weights(accuracy, open_kinds)))
         for o in optimizers:
             for group in o.param_groups:
                 group["lr"] = args.lr * min(1.0, (step + 1) / 100)
-        loss_sum = 0.0
-        for pairs, inputs, targets, answers in parts:
-            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-                logits, balance = net(*inputs)
-            loss = F.cross_entropy(logits, targets, reduction="sum") / total
-            (loss + 0.01 / len(parts) * balance).backward()
-            loss_sum += loss.item()
-            for i, k, ok in exact(logits.detach(), targets, answers):
-                kind = samples.KIND_OF_TASK[pairs[i][0].turns[k][0]]
-                accuracy[kind] = accuracy.get(kind, 0.0) * 0.995 + 0.005 * ok
+        loss_sum = sum(loss for loss, _, _ in told)
+        balance = sum(b for _, b, _ in told) / len(told)
+        for kind, ok in (pair for _, _, pairs in told for pair in pairs):
+            accuracy[kind] = accuracy.get(kind, 0.0) * 0.995 + 0.005 * ok
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for o in optimizers:
             o.step()
@@ -205,7 +216,7 @@ def main():
         losses.append(loss_sum)
         if step % 25 == 0:
             now = time.monotonic()
-            say(step=step, loss=round(sum(losses) / len(losses), 4), balance=round(float(balance), 3),
+            say(step=step, loss=round(sum(losses) / len(losses), 4), balance=round(balance, 3),
                 seconds_per_step=round((now - window) / 25, 2), unlocked=open_kinds, train={k: round(v, 2) for k, v in accuracy.items()})
             losses, window = [], now
         if step % args.evaluate == 0:
