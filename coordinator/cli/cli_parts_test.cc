@@ -1,9 +1,7 @@
 // The command line's parts that need no engine.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "coordinator/cli/address.h"
@@ -12,6 +10,7 @@
 #include "coordinator/cli/http_client.h"
 #include "coordinator/cli/memory_budget.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_file.h"
 
 namespace fulger {
 namespace {
@@ -20,12 +19,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-std::string WriteFile(const std::string& name, const std::string& content) {
-  const std::string path = testing::TempDir() + "/" + std::to_string(::getpid()) + name;
-  std::ofstream(path, std::ios::binary) << content;
-  return path;
-}
 
 TEST(ParseAddress, TakesNamesAndBothKindsOfNumbers) {
   ASSERT_OK_AND_ASSIGN(SocketAddress address, ParseAddress("--listen", "0.0.0.0:8000"));
@@ -47,9 +40,9 @@ TEST(ParseAddress, NamesTheFlag) {
 }
 
 TEST(ConfigFile, FillsInWhatTheCommandLineDoesNotSay) {
-  const std::string path = WriteFile("a.toml",
-                                     "# a comment\nmodel = \"/models/vl 01\"\ntp = 4\npp=2\n"
-                                     "stage-layers = [3, 5]\nwait-for-workers = true\n");
+  const std::string path = WriteTestFile("a.toml",
+                                         "# a comment\nmodel = \"/models/vl 01\"\ntp = 4\npp=2\n"
+                                         "stage-layers = [3, 5]\nwait-for-workers = true\n");
   ASSERT_OK_AND_ASSIGN(const std::vector<std::string> arguments,
                        ExpandConfigFile({"serve", "--tp", "8", "--config", path}));
   EXPECT_THAT(arguments, ElementsAre("serve", "--tp", "8", "--model=/models/vl 01", "--pp=2",
@@ -63,7 +56,7 @@ TEST(ConfigFile, RefusesWhatItDoesNotUnderstand) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("needs a file")));
   EXPECT_THAT(ExpandConfigFile({"serve", "--config=/nowhere.toml"}).status(),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nowhere.toml")));
-  const std::string sections = WriteFile("b.toml", "[serve]\ntp = 4\n");
+  const std::string sections = WriteTestFile("b.toml", "[serve]\ntp = 4\n");
   EXPECT_THAT(ExpandConfigFile({"serve", "--config", sections}).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("[serve]")));
 }
@@ -137,11 +130,11 @@ TEST(Conversation, ReadsEventsAndErrors) {
 }
 
 TEST(PictureDataUrl, TellsTheTypeByTheBytes) {
-  ASSERT_OK_AND_ASSIGN(const std::string url, PictureDataUrl(WriteFile("p", "\xFF\xD8\xFF-abc")));
+  ASSERT_OK_AND_ASSIGN(const std::string url, PictureDataUrl(WriteTestFile("p", "\xFF\xD8\xFF-abc")));
   EXPECT_EQ(url, "data:image/jpeg;base64,/9j/LWFiYw==");
-  ASSERT_OK_AND_ASSIGN(const std::string webp, PictureDataUrl(WriteFile("w", "RIFF1234WEBPx")));
+  ASSERT_OK_AND_ASSIGN(const std::string webp, PictureDataUrl(WriteTestFile("w", "RIFF1234WEBPx")));
   EXPECT_THAT(webp, StartsWith("data:image/webp;base64,"));
-  EXPECT_THAT(PictureDataUrl(WriteFile("t", "text")).status(),
+  EXPECT_THAT(PictureDataUrl(WriteTestFile("t", "text")).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no JPEG")));
   EXPECT_THAT(PictureDataUrl("/nowhere.jpg").status(),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nowhere.jpg")));

@@ -1,10 +1,8 @@
 // Files of questions, requests, results and the report. The run itself: tests/e2e/eval_test.py.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -14,6 +12,7 @@
 #include "coordinator/eval/report.h"
 #include "coordinator/eval/results.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_file.h"
 
 namespace fulger {
 namespace {
@@ -26,12 +25,6 @@ using ::testing::Not;
 
 constexpr const char* kPng =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
-
-std::string WriteFile(const std::string& name, const std::string& content) {
-  const std::string path = testing::TempDir() + "/" + std::to_string(::getpid()) + name;
-  std::ofstream(path, std::ios::binary) << content;
-  return path;
-}
 
 TEST(ParseTsv, KnowsQuotes) {
   ASSERT_OK_AND_ASSIGN(const auto rows,
@@ -50,10 +43,10 @@ TEST(ParseList, TakesJsonAndPython) {
 }
 
 TEST(ReadQuestions, Tsv) {
-  const std::string path =
-      WriteFile("q.tsv", std::string("index\timage\tquestion\tA\tB\tC\tanswer\tcategory\n1\t") + kPng +
-                             "\tWhich?\tred\tblue\t\tB\tcolours\n2\t1\tAgain?\t\t\t\t['x', 'y']\t\n3\t['" +
-                             kPng + "', '" + kPng + "']\tTwo?\t\t\t\tz\t\n");
+  const std::string path = WriteTestFile(
+      "q.tsv", std::string("index\timage\tquestion\tA\tB\tC\tanswer\tcategory\n1\t") + kPng +
+                   "\tWhich?\tred\tblue\t\tB\tcolours\n2\t1\tAgain?\t\t\t\t['x', 'y']\t\n3\t['" + kPng +
+                   "', '" + kPng + "']\tTwo?\t\t\t\tz\t\n");
   ASSERT_OK_AND_ASSIGN(const std::vector<Question> questions, ReadQuestions(path));
   ASSERT_EQ(questions.size(), 3);
   EXPECT_THAT(questions[0].options, ElementsAre("red", "blue"));
@@ -65,7 +58,7 @@ TEST(ReadQuestions, Tsv) {
 }
 
 TEST(ReadQuestions, Jsonl) {
-  const std::string path = WriteFile(
+  const std::string path = WriteTestFile(
       "q.jsonl",
       std::string("{\"id\": 7, \"question\": \"How many?\", \"answer\": 3, \"answer_type\": \"float\", "
                   "\"precision\": 1.0, \"images\": [\"data:image/png;base64,") +
@@ -80,7 +73,7 @@ TEST(ReadQuestions, Jsonl) {
 
 TEST(ReadQuestions, NamesWhatIsWrong) {
   const auto refusal = [](const std::string& name, const std::string& text) {
-    return Message(ReadQuestions(WriteFile(name, text)).status());
+    return Message(ReadQuestions(WriteTestFile(name, text)).status());
   };
   EXPECT_THAT(refusal("a.jsonl", "{\"question\": \"x\"}\n"),
               AllOf(HasSubstr("row 1"), HasSubstr("no answer")));
@@ -142,7 +135,7 @@ TEST(Judge, MathVistaTakesTheExtraction) {
 }
 
 TEST(ResultsFile, GoesOnAfterACrash) {
-  const std::string path = WriteFile("results.jsonl", "");
+  const std::string path = WriteTestFile("results.jsonl", "");
   std::filesystem::remove(path);
   std::vector<Result> earlier;
   {
