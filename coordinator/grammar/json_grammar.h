@@ -7,11 +7,17 @@
 //                   properties come in the order of the schema; properties that it does not list come only
 //                   where it lists none and does not forbid them
 //   items, minItems, maxItems             minLength, maxLength (in characters)
+//   pattern         see regex.h: what it supports of ECMA 262
+//   format          see string_formats.h: date, date-time, time, duration, uuid, email, hostname, ipv4, ipv6,
+//                   uri (http, https), json-pointer; of strings only
+//   minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
+//                   decimal and exact; such numbers are written without exponent
 //   anyOf           alone with annotations; allOf with one member, the same
+//   oneOf           the same, of members that cannot hold together (see schema_overlap.h)
 //   $ref            alone with annotations, into the same schema: "#", "#/$defs/NAME", any JSON pointer; may
-//   recur annotations     title, description, default, examples, deprecated, readOnly, writeOnly, $schema,
-//   $id, $comment,
-//                   $defs, definitions: no meaning
+//                   recur
+//   annotations     title, description, default, examples, deprecated, readOnly, writeOnly, $schema, $id,
+//                   $comment, $defs, definitions: no meaning
 //   true, false, {} anything, nothing, anything
 // Any other keyword is refused by name: what is written always satisfies the whole schema.
 //

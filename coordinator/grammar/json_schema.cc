@@ -1,12 +1,18 @@
 // JsonGrammar::Schema: reads a schema and builds what it allows.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "coordinator/frontend/field_error.h"
+#include "coordinator/grammar/dfa_grammar.h"
 #include "coordinator/grammar/json_grammar.h"
+#include "coordinator/grammar/number_language.h"
+#include "coordinator/grammar/regex.h"
+#include "coordinator/grammar/schema_overlap.h"
+#include "coordinator/grammar/string_formats.h"
 
 namespace fulger {
 
@@ -17,10 +23,28 @@ namespace {
 constexpr std::string_view kAnnotations[] = {"title",      "description", "default",   "examples",
                                              "deprecated", "readOnly",    "writeOnly", "$schema",
                                              "$id",        "$comment",    "$defs",     "definitions"};
-constexpr std::string_view kKeywords[] = {
-    "type",  "enum",     "const",    "properties", "required",  "additionalProperties",
-    "items", "minItems", "maxItems", "minLength",  "maxLength", "anyOf",
-    "allOf", "$ref"};
+constexpr std::string_view kKeywords[] = {"type",
+                                          "enum",
+                                          "const",
+                                          "properties",
+                                          "required",
+                                          "additionalProperties",
+                                          "items",
+                                          "minItems",
+                                          "maxItems",
+                                          "minLength",
+                                          "maxLength",
+                                          "pattern",
+                                          "format",
+                                          "minimum",
+                                          "maximum",
+                                          "exclusiveMinimum",
+                                          "exclusiveMaximum",
+                                          "multipleOf",
+                                          "anyOf",
+                                          "oneOf",
+                                          "allOf",
+                                          "$ref"};
 
 bool IsAnnotation(std::string_view key) {
   return std::ranges::find(kAnnotations, key) != std::end(kAnnotations);
@@ -42,6 +66,8 @@ bool IsOfType(const Json& value, std::string_view type) {
 
 class SchemaReader {
  public:
+  static constexpr size_t kMostMembers = 64;  // of oneOf
+
   SchemaReader(JsonGrammar* json, const Json& root, std::string path)
       : json_(*json), b_(*json->builder_), root_(root), root_path_(std::move(path)) {}
 
@@ -56,7 +82,8 @@ class SchemaReader {
       }
     }
     if (schema.contains("$ref")) return Reference(schema, path, next);
-    if (schema.contains("anyOf")) return AnyOf(schema, path, next);
+    if (schema.contains("anyOf")) return AnyOf(schema, "anyOf", path, next);
+    if (schema.contains("oneOf")) return OneOf(schema, path, next);
     if (schema.contains("allOf")) return AllOf(schema, path, next);
     if (schema.contains("const") || schema.contains("enum")) return Values(schema, path, next);
     return Types(schema, path, next);
@@ -98,18 +125,39 @@ class SchemaReader {
     return b_.Call(rule, next);
   }
 
-  absl::StatusOr<int32_t> AnyOf(const Json& schema, const std::string& path, int32_t next) {
-    RETURN_IF_ERROR(Alone(schema, "anyOf", path));
-    const Json& members = schema["anyOf"];
+  absl::StatusOr<int32_t> AnyOf(const Json& schema, const char* keyword, const std::string& path,
+                                int32_t next) {
+    RETURN_IF_ERROR(Alone(schema, keyword, path));
+    const Json& members = schema[keyword];
     if (!members.is_array() || members.empty())
-      return FieldError(path + ".anyOf", "expected a list of schemas");
+      return FieldError(fmt::format("{}.{}", path, keyword), "expected a list of schemas");
     std::vector<int32_t> ways;
     std::set<std::string> seen;  // the same twice would be two ways to the same
     for (size_t i = 0; i < members.size(); ++i) {
       if (!seen.insert(Spelled(members[i])).second) continue;
-      ASSIGN_OR_RETURN(ways.emplace_back(), Read(members[i], fmt::format("{}.anyOf[{}]", path, i), next));
+      ASSIGN_OR_RETURN(ways.emplace_back(),
+                       Read(members[i], fmt::format("{}.{}[{}]", path, keyword, i), next));
     }
     return b_.Split(std::move(ways));
+  }
+
+  // A choice between members that cannot hold together: then one of them is exactly one of them.
+  absl::StatusOr<int32_t> OneOf(const Json& schema, const std::string& path, int32_t next) {
+    ASSIGN_OR_RETURN(const int32_t node, AnyOf(schema, "oneOf", path, next));
+    const Json& members = schema["oneOf"];
+    if (members.size() > kMostMembers)
+      return FieldError(path + ".oneOf", "at most {} schemas are supported", kMostMembers);
+    for (size_t i = 0; i < members.size(); ++i) {
+      for (size_t k = 0; k < i; ++k) {
+        if (Disjoint(members[k], members[i], root_)) continue;
+        return FieldError(
+            path + ".oneOf",
+            "members {} and {} may both hold for one value: tell them apart by their types, or by "
+            "a required property that has other values in each; or use anyOf",
+            k, i);
+      }
+    }
+    return node;
   }
 
   absl::StatusOr<int32_t> AllOf(const Json& schema, const std::string& path, int32_t next) {
@@ -185,8 +233,10 @@ class SchemaReader {
         types = {"object"};
       } else if (any({"items", "minItems", "maxItems"})) {
         types = {"array"};
-      } else if (any({"minLength", "maxLength"})) {
+      } else if (any({"minLength", "maxLength", "pattern", "format"})) {
         types = {"string"};
+      } else if (any({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})) {
+        types = {"number"};
       } else {
         return json_.AnyValue(next);
       }
@@ -200,16 +250,79 @@ class SchemaReader {
 
   absl::StatusOr<int32_t> OfType(const std::string& type, const Json& schema, const std::string& path,
                                  int32_t next) {
-    if (type == "string") {
-      ASSIGN_OR_RETURN(const auto range, Range(schema, "minLength", "maxLength", path));
-      if (range == std::pair<int64_t, int64_t>(0, -1)) return json_.String(next);
-      return json_.StringOfLength(range.first, range.second, next);
-    }
-    if (type == "number") return json_.Number(next);
-    if (type == "integer") return json_.Integer(next);
+    if (type == "string") return String(schema, path, next);
+    if (type == "number" || type == "integer") return Number(type == "integer", schema, path, next);
     if (type == "boolean") return b_.Split({b_.Literal("true", next), b_.Literal("false", next)});
     if (type == "null") return b_.Literal("null", next);
     return type == "object" ? Object(schema, path, next) : Array(schema, path, next);
+  }
+
+  absl::StatusOr<int32_t> String(const Json& schema, const std::string& path, int32_t next) {
+    ASSIGN_OR_RETURN(const auto range, Range(schema, "minLength", "maxLength", path));
+    const bool any_length = range == std::pair<int64_t, int64_t>(0, -1);
+    std::optional<Dfa> strings;
+    if (const auto pattern = schema.find("pattern"); pattern != schema.end()) {
+      if (!pattern->is_string()) return FieldError(path + ".pattern", "expected a string");
+      RETURN_IF_ERROR(
+          Narrow(path + ".pattern", CompileSearch(pattern->get<std::string>(), &budget_), &strings));
+    }
+    if (const auto format = schema.find("format"); format != schema.end()) {
+      const Dfa* known = format->is_string() ? StringFormat(format->get<std::string>()) : nullptr;
+      if (known == nullptr) {
+        return FieldError(path + ".format", "expected one of {}; found {}", KnownStringFormats(),
+                          Spelled(*format));
+      }
+      RETURN_IF_ERROR(Narrow(path + ".format", *known, &strings));
+    }
+    if (!strings) {
+      return any_length ? json_.String(next) : json_.StringOfLength(range.first, range.second, next);
+    }
+    if (!any_length) {
+      RETURN_IF_ERROR(Narrow(path + (range.second < 0 ? ".minLength" : ".maxLength"),
+                             StringsOfLength(range.first, range.second), &strings));
+    }
+    return JsonStringsOf(&b_, *strings, next);
+  }
+
+  // To what both accept. `at`: the keyword that asks for it.
+  absl::Status Narrow(const std::string& at, absl::StatusOr<Dfa> by, std::optional<Dfa>* strings) {
+    if (by.ok() && *strings) by = Intersection(**strings, *by, &budget_);
+    if (!by.ok()) return FieldError(at, "{}", Message(by.status()));
+    *strings = *std::move(by);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<int32_t> Number(bool integer, const Json& schema, const std::string& path, int32_t next) {
+    NumberBounds bounds{.integer = integer};
+    const auto add = [&](const char* keyword, bool exclusive,
+                         std::vector<NumberBounds::Bound>* out) -> absl::Status {
+      const auto value = schema.find(keyword);
+      if (value == schema.end()) return absl::OkStatus();
+      const std::string at = fmt::format("{}.{}", path, keyword);
+      if (!value->is_number()) return FieldError(at, "expected a number, found {}", Spelled(*value));
+      const absl::StatusOr<Decimal> decimal = ParseDecimal(Spelled(*value));
+      if (!decimal.ok()) return FieldError(at, "{}", Message(decimal.status()));
+      out->push_back({.value = *decimal, .exclusive = exclusive});
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(add("minimum", false, &bounds.least));
+    RETURN_IF_ERROR(add("exclusiveMinimum", true, &bounds.least));
+    RETURN_IF_ERROR(add("maximum", false, &bounds.most));
+    RETURN_IF_ERROR(add("exclusiveMaximum", true, &bounds.most));
+    std::vector<NumberBounds::Bound> multiple;
+    RETURN_IF_ERROR(add("multipleOf", false, &multiple));
+    if (!multiple.empty()) {
+      if (multiple[0].value.negative || multiple[0].value.zero())
+        return FieldError(path + ".multipleOf", "expected a number above 0");
+      bounds.multiple_of = multiple[0].value;
+    }
+    if (bounds.least.empty() && bounds.most.empty() && !bounds.multiple_of)
+      return integer ? json_.Integer(next) : json_.Number(next);
+    const absl::StatusOr<Dfa> numbers = NumbersWithin(bounds, &budget_);
+    if (!numbers.ok()) {
+      return FieldError(path + (bounds.multiple_of ? ".multipleOf" : ""), "{}", Message(numbers.status()));
+    }
+    return PlainTextOf(&b_, *numbers, next);
   }
 
   // The second is -1 where there is no limit.
@@ -331,6 +444,7 @@ class SchemaReader {
   const Json& root_;
   const std::string root_path_;
   std::map<std::string, int32_t> references_;  // by $ref
+  WorkBudget budget_;
 };
 
 absl::StatusOr<int32_t> JsonGrammar::Schema(std::string_view schema, const std::string& path, int32_t next) {

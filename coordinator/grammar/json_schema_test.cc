@@ -7,41 +7,13 @@
 #include <vector>
 
 #include "coordinator/frontend/field_error.h"
-#include "coordinator/grammar/grammar_matcher.h"
-#include "coordinator/grammar/json_grammar.h"
-#include "coordinator/grammar/token_trie.h"
+#include "coordinator/grammar/grammar_test_util.h"
 #include "tests/support/status_matchers.h"
 
 namespace fulger {
 namespace {
 
 using testing::HasSubstr;
-
-absl::StatusOr<Grammar> Compile(const std::string& schema) {
-  GrammarBuilder builder;
-  JsonGrammar json(&builder);
-  ASSIGN_OR_RETURN(const int32_t start, json.Schema(schema, "schema", builder.end()));
-  return std::move(builder).Finish(start);
-}
-
-// The bytes as the vocabulary.
-const TokenTrie& Bytes() {
-  static const std::vector<std::string>* tokens = [] {
-    auto* made = new std::vector<std::string>;
-    for (int byte = 0; byte < 256; ++byte) made->emplace_back(1, static_cast<char>(byte));
-    return made;
-  }();
-  static const std::vector<std::string_view> views(tokens->begin(), tokens->end());
-  static const TokenTrie trie(views);
-  return trie;
-}
-
-bool Accepts(GrammarMatcher* matcher, const std::string& text) {
-  const auto start = matcher->Start();
-  if (!start.ok()) return false;
-  const auto at = matcher->Advance(*start, text);
-  return at.ok() && matcher->MayEnd(*at);
-}
 
 struct Case {
   std::string schema;
@@ -109,9 +81,9 @@ TEST(JsonSchemaTest, AcceptsAndRefuses) {
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.schema);
-    absl::StatusOr<Grammar> grammar = Compile(c.schema);
+    absl::StatusOr<Grammar> grammar = CompileSchema(c.schema);
     ASSERT_OK(grammar.status());
-    GrammarMatcher matcher(*std::move(grammar), &Bytes(), {});
+    GrammarMatcher matcher(*std::move(grammar), &ByteTrie(), {});
     for (const std::string& text : c.good) EXPECT_TRUE(Accepts(&matcher, text)) << text;
     for (const std::string& text : c.bad) EXPECT_FALSE(Accepts(&matcher, text)) << text;
   }
@@ -119,11 +91,28 @@ TEST(JsonSchemaTest, AcceptsAndRefuses) {
 
 TEST(JsonSchemaTest, RefusedByName) {
   const std::vector<std::array<std::string, 3>> cases = {
-      {R"({"type":"string","pattern":"(a+)+$"})", "schema.pattern", "not supported"},
-      {R"({"type":"object","properties":{"a":{"type":"string","format":"date"}}})",
-       "schema.properties.a.format", "not supported"},
-      {R"({"type":"integer","minimum":3})", "schema.minimum", "not supported"},
-      {R"({"oneOf":[{"type":"null"}]})", "schema.oneOf", "not supported"},
+      {R"({"type":"string","pattern":3})", "schema.pattern", "expected a string"},
+      {R"x({"type":"string","pattern":"a(?=b)"})x", "schema.pattern", "position 4: look-ahead"},
+      {R"({"type":"string","pattern":"(a)\\1"})", "schema.pattern", "position 4: back references"},
+      {R"({"type":"string","pattern":"(a|b)*a(a|b){20}"})", "schema.pattern", "too large"},
+      {R"({"type":"string","pattern":"((a{1,300}){300}){300}"})", "schema.pattern", "too large"},
+      {R"({"type":"string","pattern":"^.*a.{60}$","minLength":2000})", "schema.pattern", "too large"},
+      {R"x({"type":"string","pattern":"^(ab|cde|fghi)*$","minLength":4000})x", "schema.minLength",
+       "too large"},
+      {R"({"type":"object","properties":{"a":{"type":"string","format":"iri"}}})",
+       "schema.properties.a.format", "expected one of date, date-time"},
+      {R"({"type":"integer","minimum":"3"})", "schema.minimum", "expected a number"},
+      {R"({"type":"integer","minimum":1e300})", "schema.minimum", "more than 40 digits"},
+      {R"({"type":"integer","exclusiveMinimum":true})", "schema.exclusiveMinimum", "expected a number"},
+      {R"({"type":"integer","multipleOf":0})", "schema.multipleOf", "above 0"},
+      {R"({"type":"integer","multipleOf":123457})", "schema.multipleOf", "more than 1000 steps"},
+      {R"({"oneOf":[]})", "schema.oneOf", "expected a list of schemas"},
+      {R"({"oneOf":[{"type":"integer"},{"type":"string"},{"type":"number"}]})", "schema.oneOf",
+       "members 0 and 2"},
+      {R"({"oneOf":[{"type":"null"},{"type":"null"}]})", "schema.oneOf", "members 0 and 1"},
+      {R"({"oneOf":[{"type":"object"},{"type":"object","required":["a"]}]})", "schema.oneOf",
+       "tell them apart"},
+      {R"({"oneOf":[{"type":"null"}],"minimum":1})", "schema.minimum", "not together with oneOf"},
       {R"({"not":{}})", "schema.not", "not supported"},
       {R"({"type":"object","patternProperties":{}})", "schema.patternProperties", "not supported"},
       {R"({"type":"array","uniqueItems":true})", "schema.uniqueItems", "not supported"},
@@ -148,7 +137,7 @@ TEST(JsonSchemaTest, RefusedByName) {
   };
   for (const auto& [schema, field, words] : cases) {
     SCOPED_TRACE(schema);
-    const absl::Status status = Compile(schema).status();
+    const absl::Status status = CompileSchema(schema).status();
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)));
     EXPECT_EQ(FieldOf(status), field);
   }
@@ -157,11 +146,17 @@ TEST(JsonSchemaTest, RefusedByName) {
 TEST(JsonSchemaTest, WhatNothingSatisfiesIsRefused) {
   for (
       const char* schema :
-      {"false", R"({"$ref":"#"})", R"({"enum":[]})", R"({"type":"null","const":1})",
+      {"false", R"({"type":"integer","minimum":3,"maximum":2})",
+       R"({"type":"integer","minimum":0.1,"maximum":0.9})",
+       R"({"type":"number","exclusiveMinimum":2,"exclusiveMaximum":2})",
+       R"({"type":"string","pattern":"a^"})", R"({"type":"string","pattern":"^.{5}$","maxLength":3})",
+       R"({"type":"string","pattern":"x","format":"ipv4"})",
+       R"({"type":"integer","multipleOf":10,"minimum":1,"maximum":9})", R"({"$ref":"#"})", R"({"enum":[]})",
+       R"({"type":"null","const":1})",
        R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
        R"({"type":"array","items":false,"minItems":1})",
        R"({"anyOf":[{"$ref":"#/$defs/x"}],"$defs":{"x":{"type":"array","items":{"$ref":"#/$defs/x"},"minItems":2}}})"}) {
-    EXPECT_THAT(Compile(schema).status(),
+    EXPECT_THAT(CompileSchema(schema).status(),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("nothing can satisfy")))
         << schema;
   }
@@ -178,8 +173,8 @@ TEST(JsonSchemaTest, ExplosionsAreBounded) {
                             i, i - 1);
   }
   doubling += "}}";
-  ASSERT_OK_AND_ASSIGN(Grammar grammar, Compile(doubling));
-  GrammarMatcher matcher(std::move(grammar), &Bytes(), {});
+  ASSERT_OK_AND_ASSIGN(Grammar grammar, CompileSchema(doubling));
+  GrammarMatcher matcher(std::move(grammar), &ByteTrie(), {});
   auto at = matcher.Start();
   ASSERT_OK(at.status());
   absl::Status status;
@@ -191,18 +186,32 @@ TEST(JsonSchemaTest, ExplosionsAreBounded) {
   EXPECT_TRUE(matcher.full());
 
   // Counters: each is fine, together they are not.
-  EXPECT_OK(Compile(R"({"type":"string","maxLength":4096})").status());
+  EXPECT_OK(CompileSchema(R"({"type":"string","maxLength":4096})").status());
   std::string large = R"({"type":"object","properties":{)";
   for (int i = 0; i < 60; ++i)
     large += fmt::format(R"({}"p{}":{{"type":"string","maxLength":4096}})", i > 0 ? "," : "", i);
-  EXPECT_THAT(Compile(large + "}}").status(),
+  EXPECT_THAT(CompileSchema(large + "}}").status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too large")));
+
+  // Expressions as well: what they may cost is counted over the whole schema.
+  const auto with_patterns = [](int n) {
+    std::string schema = R"({"type":"object","properties":{)";
+    for (int i = 0; i < n; ++i) {
+      schema +=
+          fmt::format(R"({}"p{}":{{"type":"string","pattern":"^[ab]*a[ab]{{9}}$"}})", i > 0 ? "," : "", i);
+    }
+    return schema + "}}";
+  };
+  EXPECT_OK(CompileSchema(with_patterns(3)).status());
+  const absl::Status refused = CompileSchema(with_patterns(1000)).status();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("take too long to make")));
+  EXPECT_THAT(*FieldOf(refused), testing::MatchesRegex("schema.properties.p[0-9]+.pattern"));
 }
 
 // Nesting ends where the end could no longer be reached.
 TEST(JsonSchemaTest, NestingIsBounded) {
-  ASSERT_OK_AND_ASSIGN(Grammar grammar, Compile("{}"));
-  GrammarMatcher matcher(std::move(grammar), &Bytes(), {});
+  ASSERT_OK_AND_ASSIGN(Grammar grammar, CompileSchema("{}"));
+  GrammarMatcher matcher(std::move(grammar), &ByteTrie(), {});
   auto at = matcher.Start();
   int depth = 0;
   while (true) {

@@ -4,9 +4,12 @@
     api_test.py BUILD_DIR CHECKPOINT CASE...      without cases: all of them
 """
 import base64
+import datetime
+import ipaddress
 import json
 import math
 import os
+import re
 import signal
 import socket
 import struct
@@ -14,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import zlib
 
 from fulger_process import Server, certificate, run_cases, wait_metric
@@ -120,6 +124,58 @@ def check_forms(server):
     assert list(free)[-1] == "[DONE]"
 
 
+ORDER = {"type": "object", "additionalProperties": False, "required": ["day", "id", "from", "code", "count", "part", "pay"],
+         "properties": {
+             "day": {"type": "string", "format": "date"}, "id": {"type": "string", "format": "uuid"},
+             "from": {"type": "string", "format": "ipv4"}, "code": {"type": "string", "pattern": "^[A-Z]{2}-\\d{2,4}$"},
+             "count": {"type": "integer", "minimum": -20, "maximum": 1250, "multipleOf": 5},
+             "part": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "multipleOf": 0.001},
+             "pay": {"oneOf": [
+                 {"type": "object", "properties": {"by": {"const": "card"}, "last": {"type": "string", "pattern": "^\\d{4}$"}},
+                  "required": ["by", "last"], "additionalProperties": False},
+                 {"type": "object", "properties": {"by": {"const": "cash"}}, "required": ["by"],
+                  "additionalProperties": False}]}}}
+
+
+def check_order(order):
+    datetime.date.fromisoformat(order["day"])
+    assert str(uuid.UUID(order["id"])) == order["id"].lower(), order
+    ipaddress.IPv4Address(order["from"])
+    assert re.fullmatch("[A-Z]{2}-[0-9]{2,4}", order["code"]), order
+    assert -20 <= order["count"] <= 1250 and order["count"] % 5 == 0, order
+    assert 0 < order["part"] <= 1 and abs(order["part"] * 1000 - round(order["part"] * 1000)) < 1e-9, order
+    if order["pay"]["by"] == "card":
+        assert re.fullmatch("[0-9]{4}", order["pay"]["last"]), order
+    else:
+        assert order["pay"] == {"by": "cash"}, order
+
+
+def check_formats(server):
+    def asked(schema, **more):
+        return conversation(response_format={"type": "json_schema", "json_schema": {"name": "order", "schema": schema}}, **more)
+    paid = set()
+    for seed in range(8):
+        answer = server.chat(asked(ORDER, seed=seed, temperature=1.0))["choices"][0]
+        if answer["finish_reason"] != "stop":  # white space without end is valid, and noise may write it
+            continue
+        order = json.loads(answer["message"]["content"])
+        check_order(order)
+        paid.add(order["pay"]["by"])
+    assert paid, "no order was complete"
+    for schema, param, words in (
+            ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf", "members 0 and 1"),
+            ({"type": "string", "pattern": "(a|b)*a(a|b){30}"}, "pattern", "too large"),
+            ({"type": "string", "pattern": "(?=a)b"}, "pattern", "look-ahead"),
+            ({"type": "string", "format": "regex"}, "format", "expected one of"),
+            ({"type": "integer", "minimum": 4, "maximum": 3}, "", "nothing can satisfy")):
+        status, answer = server.post("/v1/chat/completions", asked(schema))
+        assert status == 400 and words in answer["error"]["message"], answer
+        assert answer["error"]["param"] == "response_format.json_schema.schema" + (f".{param}" if param else ""), answer
+    # An expression that others would never be done with.
+    answer = server.chat(asked({"type": "string", "pattern": "^(a+)+$", "maxLength": 40}, max_tokens=60))["choices"][0]
+    assert re.fullmatch("a{1,40}", json.loads(answer["message"]["content"])), answer
+
+
 TOOLS = [{"type": "function", "function": {"name": "weather", "strict": True, "parameters": {
     "type": "object", "properties": {"city": {"enum": ["Cluj", "Iasi"]}, "days": {"enum": [1, 2]}},
     "required": ["city", "days"]}}},
@@ -175,8 +231,9 @@ def case_answers_follow_their_form():
         server.wait_ready()
         check_forms(server)
         check_tools(server)
-        for schema, param in (({"type": "string", "pattern": "(a+)+$"}, ".pattern"), ({"enum": []}, ""),
-                              ({"$ref": "#"}, ""), ({"type": "array", "items": {"format": "date"}}, ".items.format")):
+        check_formats(server)
+        for schema, param in (({"type": "string", "contentEncoding": "base64"}, ".contentEncoding"), ({"enum": []}, ""),
+                              ({"$ref": "#"}, ""), ({"type": "array", "items": {"format": "iri"}}, ".items.format")):
             status, answer = server.post("/v1/chat/completions", conversation(
                 response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
             assert status == 400, answer
@@ -185,6 +242,7 @@ def case_answers_follow_their_form():
     with Server(FULGER, MODEL, *FOUR_RANKS) as server:
         server.wait_ready()
         check_forms(server)
+        check_formats(server)
         check_tools(server)
         assert server.stop() == 0
 
