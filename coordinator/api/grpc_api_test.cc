@@ -113,7 +113,13 @@ TEST_F(GrpcApiTest, TheRequestArrivesWhole) {
   message->set_role("user");
   message->add_content()->set_text("what is");
   message->add_content()->set_image("PNG bytes");
-  request.mutable_chat()->add_tools("{}");
+  const std::string tool =
+      R"({"type":"function","function":{"name":"weather","parameters":{"type":"object"}}})";
+  request.mutable_chat()->add_tools(tool);
+  v1::ToolCall* earlier = request.mutable_chat()->add_messages()->add_tool_calls();
+  earlier->set_id("call_1");
+  earlier->set_name("weather");
+  earlier->set_arguments("{}");
   request.mutable_sampling()->set_temperature(0.5F);
   request.mutable_sampling()->set_seed(7);
   request.mutable_sampling()->set_logprobs(1);
@@ -123,11 +129,14 @@ TEST_F(GrpcApiTest, TheRequestArrivesWhole) {
   std::vector<v1::GenerateResponse> r;
   EXPECT_TRUE(Generate(request, &r).ok());
   const GenerateInput& in = frontend_.Wait(0)->input;
-  ASSERT_EQ(in.messages.size(), 1);
+  ASSERT_EQ(in.messages.size(), 2);
   EXPECT_EQ(in.messages[0].role, "user");
   EXPECT_EQ(in.messages[0].parts[1].kind, PromptPart::Kind::kImage);
   EXPECT_EQ(in.messages[0].parts[1].image, "PNG bytes");
-  EXPECT_THAT(in.tools, ElementsAre("{}"));
+  EXPECT_THAT(in.tools, ElementsAre(tool));
+  EXPECT_FALSE(in.form.has_value());
+  ASSERT_EQ(in.messages[1].tool_calls.size(), 1);
+  EXPECT_EQ(in.messages[1].tool_calls[0].name, "weather");
   EXPECT_EQ(in.sampling.temperature(), 0.5F);
   EXPECT_EQ(in.seed, 7U);
   EXPECT_TRUE(in.ignore_eos);
@@ -137,6 +146,122 @@ TEST_F(GrpcApiTest, TheRequestArrivesWhole) {
   ASSERT_EQ(r[0].logprobs_size(), 2);
   EXPECT_EQ(r[0].logprobs(0).id(), 4);
   EXPECT_EQ(r[0].logprobs(1).logprob(), -0.5F);
+}
+
+v1::GenerateRequest ToolRequest(const std::string& choice) {
+  v1::GenerateRequest request;
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->add_content()->set_text("weather?");
+  for (const char* name : {"weather", "stop"}) {
+    request.mutable_chat()->add_tools(fmt::format(
+        R"({{"type":"function","function":{{"name":"{}","strict":true,"parameters":{{"type":"object"}}}}}})",
+        name));
+  }
+  request.mutable_form()->set_tool_choice(choice);
+  return request;
+}
+
+TEST_F(GrpcApiTest, AnswersMayHaveToFollowAForm) {
+  frontend_.script = [](FakeFrontend::Submission& s) { s.Done("stop", 1); };
+  Serve();
+  std::vector<v1::GenerateResponse> r;
+  const auto form_of = [&](const v1::GenerateRequest& request, size_t number) {
+    const grpc::Status status = Generate(request, &r);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return frontend_.Wait(number)->input.form.value_or(AnswerForm{});
+  };
+  v1::GenerateRequest request = TextRequest();
+  request.mutable_form()->set_json_object(true);
+  EXPECT_EQ(form_of(request, 0).kind, AnswerForm::Kind::kJsonObject);
+  request.mutable_form()->set_json_schema(R"({"properties":{"z":{},"a":{}}})");
+  AnswerForm form = form_of(request, 1);
+  EXPECT_EQ(form.kind, AnswerForm::Kind::kJsonSchema);
+  EXPECT_EQ(form.schema, R"({"properties":{"z":{},"a":{}}})");  // in its order
+  form = form_of(ToolRequest("stop"), 2);
+  EXPECT_EQ(form.kind, AnswerForm::Kind::kToolCalls);
+  ASSERT_EQ(form.tools.size(), 1u);
+  EXPECT_EQ(form.tools[0].name, "stop");
+  form = form_of(ToolRequest("required"), 3);
+  EXPECT_EQ(form.tools.size(), 2u);
+  EXPECT_FALSE(form.text);
+  form = form_of(ToolRequest(""), 4);  // auto, but the tools are strict
+  EXPECT_TRUE(form.text);
+  EXPECT_TRUE(Generate(ToolRequest("none"), &r).ok());
+  EXPECT_FALSE(frontend_.Wait(5)->input.form.has_value());
+  EXPECT_TRUE(frontend_.Wait(5)->input.tools.empty());
+}
+
+TEST_F(GrpcApiTest, BadFormsNameTheField) {
+  Serve();
+  std::vector<v1::GenerateResponse> r;
+  const auto refused = [&](const v1::GenerateRequest& request, const std::string& words) {
+    const grpc::Status status = Generate(request, &r);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr(words));
+  };
+  v1::GenerateRequest request = TextRequest();
+  request.mutable_form()->set_json_schema("{");
+  refused(request, "response_format.json_schema.schema: ");
+  request = ToolRequest("run");
+  refused(request, "tool_choice.function.name: there is no tool \"run\"");
+  request.mutable_form()->set_json_object(true);
+  refused(request, "response_format: not together with tools");
+  request.mutable_chat()->set_tools(1, R"({"type":"function"})");
+  refused(request, "tools[1].function: missing");
+  request.mutable_chat()->set_tools(1, "[]");
+  refused(request, "tools[1]: ");
+  request = TextRequest();
+  request.mutable_form()->set_tool_choice("required");
+  refused(request, "tool_choice: there are no tools");
+}
+
+TEST_F(GrpcApiTest, CallsOfToolsAreNoText) {
+  frontend_.script = [](FakeFrontend::Submission& s) {
+    for (const char* piece :
+         {"Well. ", "```typescript\nfunc", "tions.weather({\"city\":", " \"Cluj\"})\n```"}) {
+      s.Token(piece);
+    }
+    s.Done("stop", 4);
+  };
+  Serve();
+  std::vector<v1::GenerateResponse> r;
+  ASSERT_TRUE(Generate(ToolRequest(""), &r).ok());
+  std::string text, name, arguments, id;
+  for (const v1::GenerateResponse& response : r) {
+    text += response.text();
+    for (const v1::ToolCall& call : response.tool_calls()) {
+      EXPECT_EQ(call.index(), 0);
+      name += call.name();
+      id += call.id();
+      arguments += call.arguments();
+    }
+  }
+  EXPECT_EQ(text, "Well. ");
+  EXPECT_EQ(name, "weather");
+  EXPECT_EQ(arguments, "{\"city\": \"Cluj\"}");
+  EXPECT_TRUE(id.starts_with("call_"));
+  EXPECT_EQ(r.back().finish_reason(), "tool_calls");
+}
+
+TEST_F(GrpcApiTest, ASingleCallEndsTheAnswer) {
+  Serve();
+  v1::GenerateRequest request = ToolRequest("required");
+  request.mutable_form()->set_single_call(true);
+  std::vector<v1::GenerateResponse> r;
+  grpc::Status status;
+  std::thread client([&] { status = Generate(request, &r); });
+  auto s = frontend_.Wait(0);
+  s->Token("```typescript\nfunctions.stop({})\n");
+  EXPECT_TRUE(frontend_.WaitForCancel(s->input.id));
+  s->Token("functions.weather({})\n```");
+  s->Done("cancelled", 2);
+  client.join();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(r[0].tool_calls_size(), 1);
+  EXPECT_EQ(r[0].tool_calls(0).name(), "stop");
+  EXPECT_EQ(r.back().finish_reason(), "tool_calls");
+  EXPECT_EQ(r.size(), 2u);
 }
 
 TEST_F(GrpcApiTest, RefusalsKeepTheirCodes) {

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "coordinator/api/grpc_form.h"
+#include "coordinator/api/ids.h"
 #include "coordinator/api/openai_answer.h"
 #include "coordinator/api/request_log.h"
 #include "coordinator/frontend/field_error.h"
@@ -35,6 +37,9 @@ GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id,
     PromptMessage& out = input.messages.emplace_back();
     out.role = message.role();
     out.name = message.name();
+    for (const v1::ToolCall& call : message.tool_calls()) {
+      out.tool_calls.push_back({.id = call.id(), .name = call.name(), .arguments = call.arguments()});
+    }
     for (const v1::ContentPart& part : message.content()) {
       const bool image = part.has_image();
       out.parts.push_back({.kind = image ? PromptPart::Kind::kImage : PromptPart::Kind::kText,
@@ -42,7 +47,6 @@ GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id,
                            .image = part.image()});
     }
   }
-  input.tools.assign(request.chat().tools().begin(), request.chat().tools().end());
   if (request.has_text()) input.text = request.text();
   if (request.has_tokens()) input.ids.emplace(request.tokens().ids().begin(), request.tokens().ids().end());
   input.sampling = request.sampling();
@@ -104,15 +108,20 @@ void GenerateCall::Submit(const ClientQuota& client) {
     std::lock_guard lock(mu_);
     gone = cancelled_;
   }
-  const absl::Status status =
-      gone ? Cancelled("the client left")
-           : frontend_->Generate(
-                 ToInput(*request_, id_, arrival_, client),
-                 {.on_prompt = nullptr,
-                  .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
-                  .on_prompt_tokens =
-                      [self](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(tokens); },
-                  .on_done = [self](const TextResult& result) { self->OnResult(result); }});
+  absl::Status status = gone ? Cancelled("the client left") : absl::OkStatus();
+  if (status.ok()) {
+    GenerateInput input = ToInput(*request_, id_, arrival_, client);
+    status = ReadGrpcForm(*request_, &input, &one_call_);
+    if (!input.tools.empty()) tools_.emplace();
+    if (status.ok()) {
+      status = frontend_->Generate(
+          std::move(input),
+          {.on_prompt = nullptr,
+           .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
+           .on_prompt_tokens = [self](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(tokens); },
+           .on_done = [self](const TextResult& result) { self->OnResult(result); }});
+    }
+  }
   bool cancel = false;
   {
     std::lock_guard lock(mu_);
@@ -140,7 +149,7 @@ void GenerateCall::Log(const grpc::Status& status, const TextResult* result) {
                       .total = Seconds(std::chrono::steady_clock::now() - arrival_),
                       .error = status.error_message()};
   if (result != nullptr) {
-    line.finish = cancelled_ ? "abort" : result->finish_reason;
+    line.finish = cancelled_ ? "abort" : called_ ? "tool_calls" : result->finish_reason;
     line.prompt_tokens = result->prompt_tokens;
     line.cached_tokens = result->cached_tokens;
     line.image_tokens = result->image_tokens;
@@ -171,10 +180,30 @@ void GenerateCall::OnPromptTokens(const std::vector<PromptToken>& tokens) {
   if (response.prompt_size() > 0) Push(std::move(response));
 }
 
+void GenerateCall::AddOutput(const ToolCallParser::Output& output, v1::GenerateResponse* response) {
+  response->set_text(output.text);
+  for (const ToolCallDelta& delta : output.calls) {
+    if (one_call_ && delta.index > 0) break;
+    called_ = true;
+    v1::ToolCall* call = response->add_tool_calls();
+    call->set_index(static_cast<int32_t>(delta.index));
+    if (!delta.name.empty()) call->set_id(NewId("call_"));
+    call->set_name(delta.name);
+    call->set_arguments(delta.arguments);
+  }
+}
+
 void GenerateCall::OnDelta(const TextDelta& delta) {
+  if (enough_) return;
   v1::GenerateResponse response;
   response.set_request_id(id_);
-  response.set_text(delta.text);
+  if (tools_) {
+    AddOutput(tools_->Push(delta.text), &response);
+    enough_ = one_call_ && tools_->complete() > 0;
+    if (enough_) frontend_->Cancel(id_);  // what would follow is not wanted
+  } else {
+    response.set_text(delta.text);
+  }
   if (delta.id >= 0) {
     response.add_ids(delta.id);
     if (logprobs_) {
@@ -208,13 +237,14 @@ void GenerateCall::Push(v1::GenerateResponse response) {
 void GenerateCall::OnResult(const TextResult& result) {
   std::lock_guard lock(mu_);
   if (end_) return Log(*end_, &result);
-  if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
+  if (result.finish_reason == "error" || (result.finish_reason == "cancelled" && !enough_)) {
     end_ = ToGrpc(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
     Log(*end_, &result);
   } else {
     v1::GenerateResponse response;
     response.set_request_id(id_);
-    response.set_finish_reason(result.finish_reason);
+    if (tools_ && !enough_) AddOutput(tools_->Flush(), &response);
+    response.set_finish_reason(called_ ? "tool_calls" : result.finish_reason);
     v1::Usage* usage = response.mutable_usage();
     usage->set_prompt_tokens(static_cast<int32_t>(result.prompt_tokens));
     usage->set_completion_tokens(static_cast<int32_t>(result.completion_tokens));

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "coordinator/api/tool_calls.h"
 #include "coordinator/frontend/frontend.h"
 #include "fulger/v1/generate.grpc.pb.h"
 
@@ -46,6 +47,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void OnDelta(const TextDelta& delta);
   void Push(v1::GenerateResponse response);
   void OnResult(const TextResult& result);
+  // The text that is none of a call goes into the response, and so do the calls.
+  void AddOutput(const ToolCallParser::Output& output, v1::GenerateResponse* response);
   // Once, with mu_ held.
   void Log(const grpc::Status& status, const TextResult* result);
   // With mu_ held: the next write, or the end.
@@ -62,6 +65,10 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   const TimePoint arrival_;
   std::string client_;
   std::shared_ptr<GenerateCall> self_;
+
+  // Of the engine's thread, once it is submitted.
+  std::optional<ToolCallParser> tools_;
+  bool one_call_ = false, called_ = false, enough_ = false;
 
   std::mutex mu_;
   std::deque<v1::GenerateResponse> unsent_;
