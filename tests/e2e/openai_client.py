@@ -1,4 +1,6 @@
 """openai_client.py BASE_URL PICTURE_DATA_URL: OpenAI's own client against a server, plain and streaming."""
+import datetime
+import json
 import sys
 
 import openai
@@ -34,6 +36,21 @@ def main():
         assert error.param == "temperature", error
     else:
         raise AssertionError("a negative temperature was accepted")
+    for wrong, kind in ((dict(model="other", messages=messages), openai.NotFoundError),
+                        (dict(model=model, messages="hi"), openai.BadRequestError)):
+        try:
+            client.chat.completions.create(**wrong)
+        except kind as error:
+            assert error.status_code in (400, 404) and error.body["message"] and error.request_id, error
+        else:
+            raise AssertionError(f"{wrong} was accepted")
+    schema = {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}, "required": ["day"],
+              "additionalProperties": False}
+    shaped = client.chat.completions.create(
+        model=model, messages=messages, max_tokens=200, seed=1,
+        response_format={"type": "json_schema", "json_schema": {"name": "day", "strict": True, "schema": schema}})
+    if shaped.choices[0].finish_reason == "stop":  # white space without end is valid, and noise may write it
+        datetime.date.fromisoformat(json.loads(shaped.choices[0].message.content)["day"])
     print(f"openai {openai.__version__}: ok")
 
 
