@@ -88,5 +88,16 @@ def case_guidellm():
             assert server.stop() == 0
 
 
+def case_processor():
+    with tempfile.TemporaryDirectory() as folder:
+        # Pillow 13 resizes in another order than the one that the model was trained with.
+        programs = environment(os.path.join(folder, "venv"), "transformers", "pillow<13", "numpy", "jinja2")
+        with Server(FULGER, MODEL) as server:
+            server.wait_ready()
+            print(run([os.path.join(programs, "python"), "processor_client.py", f"http://127.0.0.1:{server.port}", MODEL,
+                       os.path.join(BUILD, "bin", "picture_values"), folder]))
+            assert server.stop() == 0
+
+
 if __name__ == "__main__":
     run_cases(globals(), sys.argv[3:])
