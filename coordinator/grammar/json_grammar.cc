@@ -101,7 +101,8 @@ int32_t JsonGrammar::Integer(int32_t next) { return builder_->Call(IntegerRule()
 int32_t JsonGrammar::NumberRule() {
   if (const auto known = rules_.find("number"); known != rules_.end()) return known->second;
   GrammarBuilder& b = *builder_;
-  const int32_t power = Digits(b.end());
+  const int32_t last = b.Byte(Between('0', '9'), b.end());
+  const int32_t power = b.Byte(Between('0', '9'), b.Split({b.end(), last}));  // few readers know 1e999
   const int32_t exponent = b.Byte(Among("eE"), b.Split({power, b.Byte(Among("+-"), power)}));
   const int32_t scaled = b.Split({b.end(), exponent});
   const int32_t fraction = b.Split({scaled, b.Literal(".", Digits(scaled))});

@@ -22,8 +22,8 @@
 // Any other keyword is refused by name: what is written always satisfies the whole schema.
 //
 // White space: none or one space, or a line break and up to 40 spaces, behind { [ , : and before } ]. Text in
-// strings is UTF-8 or escapes; \u for no surrogates. Numbers have JSON's form, of any length. Nested at most
-// 96 rules deep.
+// strings is UTF-8 or escapes; \u for no surrogates. Numbers have JSON's form, of any length, with exponents
+// of at most two digits. Nested at most 96 rules deep.
 #pragma once
 
 #include <map>

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -198,6 +199,15 @@ def certificate(folder, days=1):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                     "-keyout", os.path.join(folder, "key.pem"), "-out", os.path.join(folder, "cert.pem"), "-days", str(days),
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+
+
+def first_float(path, tensor):
+    """The offset of a tensor's first byte in a safetensors file."""
+    with open(path, "rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        header = file.read(size).decode()
+    begin = re.search(re.escape(f'"{tensor}"') + r':\{[^}]*"data_offsets":\[(\d+)', header.replace(" ", ""))
+    return 8 + size + int(begin.group(1))
 
 
 def mpirun(ranks, *command):

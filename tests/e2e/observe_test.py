@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 
-from fulger_process import Server, run_cases, wait_metric
+from fulger_process import Server, first_float, run_cases, wait_metric
 from scratch_python import SKIPPED
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
@@ -179,6 +179,36 @@ def case_log_lines():
             connection.close()
             line = log_line(server, "left")
             assert line["status"] == "499" and line["finish"] == "abort", line
+            assert server.stop() == 0
+
+
+def case_a_rank_s_error_names_the_request():
+    with tempfile.TemporaryDirectory() as folder:
+        broken = os.path.join(folder, "broken")
+        shutil.copytree(MODEL, broken)
+        with open(os.path.join(broken, "config.json"), encoding="utf-8") as file:
+            width = json.load(file)["text_config"]["hidden_size"]
+        with Server(FULGER, MODEL) as server:
+            server.wait_ready()
+            token = server.ok("/tokenize", {"model": "demo", "prompt": "~"})["tokens"][0]
+            assert server.stop() == 0
+        path = os.path.join(broken, "model.safetensors")
+        begin = first_float(path, "language_model.model.embed_tokens.weight")
+        with open(path, "r+b") as file:  # NaN in one bfloat16 of this token's row
+            file.seek(begin + 2 * width * token)
+            file.write(b"\xff\x7f")
+        with Server(FULGER, broken) as server:
+            server.wait_ready()
+
+            def ask(prompt, name):
+                return server.call("POST", "/v1/completions", {"model": "demo", "prompt": prompt, "max_tokens": 4},
+                                   {"x-request-id": name})[:2]
+            status, answer = ask("fine ~ until here", "unlucky-7")
+            assert status == 500 and "request unlucky-7: layer 0 attention: NaN" in answer["error"]["message"], answer
+            server.wait_line(r"error \[rank 0\] step \d+: request unlucky-7: layer 0 attention: NaN", 20)
+            line = log_line(server, "unlucky-7")
+            assert line["status"] == "500" and line["finish"] == "error" and "unlucky-7" in line["error"], line
+            assert ask("fine", "lucky")[0] == 200  # and the rank goes on
             assert server.stop() == 0
 
 

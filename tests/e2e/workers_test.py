@@ -7,12 +7,11 @@ coordinator goes on waiting for better ones.
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 
-from fulger_process import Server, mpirun, run_cases
+from fulger_process import Server, first_float, mpirun, run_cases
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -115,15 +114,6 @@ def case_a_disk_that_fails_while_loading():
                 "Input/output error", ".safetensors")
         server.wait_line("rank 0 .* failed during load: .*Input/output error")
         serves(server)
-
-
-def first_float(path, tensor):
-    """The offset of a tensor's first byte in a safetensors file."""
-    with open(path, "rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        header = file.read(size).decode()
-    begin = re.search(re.escape(f'"{tensor}"') + r':\{[^}]*"data_offsets":\[(\d+)', header.replace(" ", ""))
-    return 8 + size + int(begin.group(1))
 
 
 def case_weights_that_are_not_finite_are_never_ready():

@@ -17,6 +17,7 @@ void FuzzConfig(std::string_view bytes);
 void FuzzDataUrl(std::string_view bytes);
 void FuzzHttp(std::string_view bytes);
 void FuzzImage(std::string_view bytes);
+void FuzzJsonSchema(std::string_view bytes);
 void FuzzOpenAiRequest(std::string_view bytes);
 void FuzzSafetensors(std::string_view bytes);
 void FuzzTokenizerFile(std::string_view bytes);
@@ -34,6 +35,7 @@ inline constexpr FuzzTarget kFuzzTargets[] = {
     {"data_url", FuzzDataUrl, "fuzz/seeds/data_url"},
     {"http", FuzzHttp, "fuzz/seeds/http"},
     {"image", FuzzImage, "golden/image/files"},
+    {"json_schema", FuzzJsonSchema, "fuzz/seeds/json_schema"},
     {"openai_request", FuzzOpenAiRequest, "fuzz/seeds/openai_request"},
     {"safetensors", FuzzSafetensors, "fuzz/seeds/safetensors"},
     {"tokenizer_file", FuzzTokenizerFile, "golden/text/tokenizer_bytelevel"},
