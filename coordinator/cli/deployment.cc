@@ -184,7 +184,7 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
   d->fingerprint_ = facts.fingerprint;
 
   const std::vector<TensorSpec> table = TensorTable(d->config_);
-  const DType dtype = flags.weight_dtype == "f32" ? DType::kF32 : facts.dtype;
+  const DType dtype = d->weights_ = flags.weight_dtype == "f32" ? DType::kF32 : facts.dtype;
   LogInfo("{}: {}, layout {}, transport {}", flags.model_dir, d->config_.model_type,
           ToString(d->plan_.layout), d->transport_);
   for (const std::string& line : DescribePlan(d->plan_, table, dtype)) LogInfo("{}", line);
@@ -210,6 +210,16 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
       Engine::Create(MakeEngineConfig(flags, d->budget_, d->config_), backends, &d->clock_, observer);
   for (size_t i = 0; i < d->replicas(); ++i) d->replica(i).SetEvents(d->engine_->Events(i));
   return d;
+}
+
+std::vector<RankMemory> Deployment::StageWeights() const {
+  const std::vector<TensorSpec> table = TensorTable(config_);
+  std::vector<RankMemory> stages;
+  for (int p = 0; p < plan_.layout.pp; ++p) {
+    const RankPlan& rank = plan_.ranks[static_cast<size_t>(plan_.stage_rank(p, 0))];
+    stages.push_back({.weights = RankWeightBytes(table, rank, weights_)});
+  }
+  return stages;
 }
 
 Deployment::~Deployment() {

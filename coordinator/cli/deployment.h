@@ -16,6 +16,7 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/engine_observer.h"
 #include "model/config.h"
+#include "model/cost/rank_memory.h"
 #include "model/layout.h"
 
 namespace fulger {
@@ -73,6 +74,8 @@ class Deployment {
   const std::string& transport() const { return transport_; }
   const std::string& fingerprint() const { return fingerprint_; }
   const MemoryBudget& budget() const { return budget_; }
+  // Weights of index 0 of each stage, as it holds them; caches are left out.
+  std::vector<RankMemory> StageWeights() const;
   size_t replicas() const { return clusters_.size(); }
   Replica& replica(size_t i) { return clusters_.at(i)->replica(); }
   Engine& engine() { return *engine_; }
@@ -87,6 +90,7 @@ class Deployment {
   std::string transport_;
   std::string fingerprint_;
   MemoryBudget budget_;
+  DType weights_ = DType::kBF16;
   std::vector<std::unique_ptr<LocalCluster>> clusters_;  // outlive the engine, which calls their replicas
   std::unique_ptr<Engine> engine_;
 };

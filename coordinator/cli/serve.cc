@@ -196,6 +196,7 @@ absl::Status Serve(const ServeFlags& flags) {
   Timeline timeline;
   StepObserver observer(&registry, &timeline);
   ASSIGN_OR_RETURN(auto deployment, Deployment::Create(flags.deployment, &observer));
+  observer.SetModel(deployment->config(), deployment->plan(), deployment->StageWeights());
   ServerMetrics metrics(&registry, {.version = kVersion,
                                     .max_context = deployment->budget().max_context,
                                     .vllm_names = flags.metrics_compat == "vllm",

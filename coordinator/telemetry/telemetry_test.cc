@@ -180,5 +180,26 @@ TEST_F(TelemetryTest, StepsAndPhasesAreMeasured) {
   EXPECT_THAT(text, HasSubstr("fulger_request_inference_seconds_sum 0.003\n"));
 }
 
+TEST_F(TelemetryTest, WorkIsCountedByTheModelsArithmetic) {
+  const ModelConfig config = ReleasedVl01Config();
+  auto plan = MakePlan(config, {});
+  ASSERT_TRUE(plan.ok());
+  const std::vector<TensorSpec> table = TensorTable(config);
+  const std::vector<RankMemory> memory = {{.weights = RankWeightBytes(table, plan->ranks[0], DType::kBF16)}};
+  observer_.SetModel(config, *plan, memory);
+  Plan(7, 0, 1);  // 40 tokens of a prompt, and one sequence that decodes at position 0
+  const StepShape parts[] = {{.sequences = 1, .rows = 1, .context = 0},
+                             {.sequences = 1, .rows = 40, .context = 20}};
+  const StepWork work = WorkOfStep(config, *plan, memory, parts);
+  const std::string text = registry_.Serialize();
+  const auto value = [&](const std::string& series) {
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
+  };
+  EXPECT_NEAR(value("fulger_step_flops_total"), work.flops, 1e-6 * work.flops);
+  EXPECT_NEAR(value("fulger_step_read_bytes_total{what=\"weights\"}"), work.weights, 1e-6 * work.weights);
+  EXPECT_NEAR(value("fulger_step_read_bytes_total{what=\"kv\"}"), work.kv, 1e-6 * work.kv);
+}
+
 }  // namespace
 }  // namespace fulger

@@ -126,6 +126,41 @@ TEST(PredictStep, WeightsAndStatesOfTheRelease) {
   EXPECT_NEAR(prompt.weights + prompt.states + prompt.kv + prompt.compute, flops, 0.03 * flops);
 }
 
+TEST(WorkOfStep, OneTokenOfTheReleaseInEveryLayout) {
+  const ModelConfig config = ReleasedVl01Config();
+  const auto table = TensorTable(config);
+  for (const Layout& layout : {Layout{}, Layout{.tp = 8}, Layout{.pp = 4, .tp = 8, .ep = 4}}) {
+    SCOPED_TRACE(ToString(layout));
+    const Plan plan = PlanOf(config, layout);
+    std::vector<RankMemory> memory;
+    for (int p = 0; p < layout.pp; ++p) {
+      const RankPlan& rank = plan.ranks[static_cast<size_t>(plan.stage_rank(p, 0))];
+      memory.push_back({.weights = RankWeightBytes(table, rank, DType::kBF16)});
+    }
+    const StepShape one{.sequences = 1, .rows = 1, .context = 0};
+    const StepWork work = WorkOfStep(config, plan, memory, {&one, 1});
+    // Two FLOP for each of 70 x 5 x 6144 x 8192 (lightning), 10 x 2 x 6144 x 9216 (softmax), 80 x 2 x 3 x
+    // 6144 x 9216 (experts) and 6144 x 200064 (head), and of 80 x 6144 x 32 (router) on each rank of a stage,
+    // which all route alike; 70 x 5 x 8192 x 128 of states.
+    EXPECT_NEAR(work.flops, 94'313'644'032.0 + layout.tp * 31'457'280.0 + 367'001'600, 1);
+    EXPECT_NEAR(work.kv, 10 * 8 * 128 * 2 * 4, 1e-6);
+    EXPECT_NEAR(work.states, 2.0 * 70 * 64 * 128 * 128 * 4, 1);
+    // Two of 32 experts, and all the rest but the embedding and the tower: about the parameters of the
+    // products.
+    EXPECT_NEAR(work.weights, 2.0 * 47'172'550'656, 0.004 * 2 * 47e9);
+
+    // A chunk of a prompt beside it: work adds up, weights are read once. With 513 rows nearly all experts.
+    const StepShape both[] = {one, {.sequences = 1, .rows = 512, .context = 1000}};
+    const StepWork more = WorkOfStep(config, plan, memory, both);
+    const StepWork chunk = WorkOfStep(config, plan, memory, {both + 1, 1});
+    EXPECT_NEAR(more.flops, work.flops + chunk.flops, 1e-6 * more.flops);
+    EXPECT_NEAR(more.kv, work.kv + chunk.kv, 1);
+    EXPECT_NEAR(chunk.kv, (1000 + 512) * 81920.0, 1);
+    EXPECT_NEAR(more.weights, chunk.weights, 1e-6 * more.weights);
+    EXPECT_NEAR(more.weights, 2 * 455e9, 0.01 * 2 * 455e9);
+  }
+}
+
 TEST(PredictStep, StagesWaitForEachOther) {
   const ModelConfig config = testing_support::SmallModel();
   const Plan plan = PlanOf(config, {.pp = 2});

@@ -1,6 +1,7 @@
 #include "model/cost/step_cost.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 namespace fulger {
@@ -109,6 +110,33 @@ ExpertPicks SampleExpertPicks(int64_t experts, int64_t per_row, int64_t groups, 
   }
   const auto n = static_cast<double>(trials);
   return {picks.mean_experts / n, picks.most_experts / n, picks.most_share / n};
+}
+
+StepWork WorkOfStep(const ModelConfig& config, const Plan& plan, const std::vector<RankMemory>& memory,
+                    std::span<const StepShape> parts) {
+  double rows = 0;
+  for (const StepShape& part : parts) rows += static_cast<double>(part.sequences * part.rows);
+  const auto experts = static_cast<double>(config.text.experts);
+  const double left_out = std::pow(1 - static_cast<double>(config.text.experts_per_token) / experts, rows);
+  StepWork total;
+  for (int p = 0; p < plan.layout.pp; ++p) {
+    const RankPlan& rank = plan.ranks[static_cast<size_t>(plan.stage_rank(p, 0))];
+    const auto ranks = static_cast<double>(plan.layout.tp);
+    const auto held = static_cast<double>(rank.experts.size());
+    const ExpertPicks picks{.mean_experts = held * (1 - left_out),
+                            .most_experts = held * (1 - left_out),
+                            .most_share = held / experts};
+    double weights = 0;  // the same for every part: read once
+    for (const StepShape& part : parts) {
+      const RankWork work = WorkOfRank(config, rank, memory[static_cast<size_t>(p)], part, picks);
+      weights = work.weights;
+      total.states += ranks * work.states;
+      total.kv += ranks * work.kv;
+      total.flops += ranks * work.flops;
+    }
+    total.weights += ranks * weights;
+  }
+  return total;
 }
 
 StepTime PredictStep(const ModelConfig& config, const Plan& plan, const std::vector<RankMemory>& memory,

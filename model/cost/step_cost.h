@@ -25,6 +25,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/config.h"
@@ -72,6 +73,17 @@ struct StepTime {
 // `memory[p]`: of index 0 of stage p, which holds the most; `rates[p]` of its ranks.
 StepTime PredictStep(const ModelConfig& config, const Plan& plan, const std::vector<RankMemory>& memory,
                      const std::vector<StageRates>& rates, const StepShape& shape, int64_t groups);
+
+// What all ranks of a replica do together in one step, for meters: bytes read and FLOP.
+struct StepWork {
+  double weights = 0, states = 0, kv = 0;
+  double flops = 0;
+  double bytes() const { return weights + states + kv; }
+};
+// Of a step that is made of `parts` (the decoding sequences, and each prompt's chunk). As many experts are
+// read as that many rows pick on average, all equally likely.
+StepWork WorkOfStep(const ModelConfig& config, const Plan& plan, const std::vector<RankMemory>& memory,
+                    std::span<const StepShape> parts);
 
 // How many experts of one group are picked by at least one of `rows` rows, and the share of all picks that
 // falls on a group: the mean over groups, and of the group that got the most. Sampled, the same every time.

@@ -11,10 +11,21 @@ Histogram StepSeconds(MetricRegistry* registry, const char* kind) {
                                 kFirstTokenSeconds, {{"kind", kind}});
 }
 
+Counter ReadBytes(MetricRegistry* registry, const char* what) {
+  return registry->AddCounter("fulger_step_read_bytes_total",
+                              "Bytes that steps read from memory, by arithmetic from what they held.",
+                              {{"what", what}});
+}
+
 }  // namespace
 
 StepMetrics::StepMetrics(MetricRegistry* registry)
     : step_tokens(registry->AddHistogram("fulger_step_tokens", "Tokens per step.", kStepTokens)),
+      flops(registry->AddCounter("fulger_step_flops_total",
+                                 "Floating-point operations of steps, by arithmetic from what they held.")),
+      weight_bytes(ReadBytes(registry, "weights")),
+      state_bytes(ReadBytes(registry, "lightning_states")),
+      kv_bytes(ReadBytes(registry, "kv")),
       prefill_step(StepSeconds(registry, "prefill")),
       decode_step(StepSeconds(registry, "decode")),
       mixed_step(StepSeconds(registry, "mixed")),

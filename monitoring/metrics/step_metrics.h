@@ -9,6 +9,8 @@ struct StepMetrics {
   explicit StepMetrics(MetricRegistry* registry);
 
   Histogram step_tokens;
+  // Of all ranks of the replicas together, by arithmetic from what each step holds.
+  Counter flops, weight_bytes, state_bytes, kv_bytes;
   // From a step's submission to its answer, other steps in flight included. By what it held: prompts alone,
   // decoding sequences alone, or both.
   Histogram prefill_step, decode_step, mixed_step;
