@@ -18,6 +18,7 @@ import tokenizers
 import torch
 from PIL import Image
 
+import batches
 import held_out
 import network
 import recipe
@@ -104,7 +105,7 @@ def prove(ref):
         target.copy_(tensors[name].view_as(target))
     worst = 0.0
     for sample in train.held_out_samples(1):
-        inputs, _, _ = train.collate([samples.encode(sample, ref.tokenizer)])
+        inputs, _, _ = batches.collate([samples.encode(sample, ref.tokenizer)])
         with torch.no_grad():
             logits, _ = net(*inputs)
         ids = inputs[0][0, :len(inputs[1])].tolist()

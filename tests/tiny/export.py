@@ -12,7 +12,6 @@ import torch
 import network
 import recipe
 import safetensors_writer
-import tokens
 
 SHARD_BYTES = 1_900_000  # a file of the repository stays below 2 MB
 

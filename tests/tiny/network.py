@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import recipe
 
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 BLOCK = 32  # positions of a lightning block: any value gives the same sums
 
 
@@ -23,6 +24,8 @@ class Vision(nn.Module):
         super().__init__()
         self.v = v
         h = v.hidden
+        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
+        self.register_buffer("std", torch.tensor(STD), persistent=False)
         self.class_embedding = nn.Parameter(torch.randn(h) * 0.02)
         self.patch = nn.Linear(3 * v.patch * v.patch, h, bias=False)
         self.position = nn.Parameter(torch.randn(v.side**2 + 1, h) * 0.02)
@@ -36,9 +39,10 @@ class Vision(nn.Module):
             self.layers.append(layer)
 
     def forward(self, pixels):
-        """float [n, side, side, 3] already normalised -> [n * patches, hidden], class token dropped."""
+        """uint8 [n, side, side, 3] -> [n * patches, hidden], class token dropped."""
         v, p = self.v, self.v.patch
         n = len(pixels)
+        pixels = (pixels.float() / 255 - self.mean) / self.std
         x = pixels.view(n, v.side, p, v.side, p, 3).permute(0, 1, 3, 5, 2, 4).reshape(n, v.side**2, -1)
         x = torch.cat([self.class_embedding.expand(n, 1, -1), self.patch(x)], dim=1) + self.position
         x = self.pre_norm(x)
@@ -87,7 +91,7 @@ class Decoder(nn.Module):
         out = ((q @ k.transpose(-1, -2)) * self.inside[:, None]) @ v
         if n > 1:
             update = (k * self.k_decay[:, None]).transpose(-1, -2) @ v
-            i = torch.arange(n)
+            i = torch.arange(n, device=x.device)
             gap = i[:, None] - 1 - i  # blocks between
             carry = torch.where(gap >= 0, torch.exp(-self.slope[:, None, None] * BLOCK * gap), 0.0)
             state = torch.einsum("hij,bhjde->bhide", carry, update)
@@ -113,18 +117,27 @@ class Decoder(nn.Module):
         probs = torch.softmax(F.linear(x, self.gate).float(), dim=-1)
         top, index = torch.topk(probs, 2, dim=-1)
         top = top / top.sum(-1, keepdim=True)
+        y = (self.dense if x.is_cuda else self.sorted)(x, top, index)
+        share = F.one_hot(index[real], e).float().mean((0, 1))
+        return y, e * (share * probs[real].mean(0)).sum()
+
+    def sorted(self, x, top, index):
+        """Each expert on its own tokens: least arithmetic, for a CPU."""
         flat = index.reshape(-1)
         order = torch.argsort(flat)
-        counts = torch.bincount(flat, minlength=e)
-        sorted_x = x[order // 2]
-        parts = sorted_x.split(counts.tolist())
+        parts = x[order // 2].split(torch.bincount(flat, minlength=self.m.experts).tolist())
         out = torch.cat([F.linear(F.silu(F.linear(p, self.w1[i])) * F.linear(p, self.w3[i]), self.w2[i])
                          for i, p in enumerate(parts)])
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        y = (out[back].view(len(x), 2, -1) * top[..., None].to(out.dtype)).sum(1)
-        share = F.one_hot(index[real], e).float().mean((0, 1))
-        return y, e * (share * probs[real].mean(0)).sum()
+        return (out[back].view(len(x), 2, -1) * top[..., None].to(out.dtype)).sum(1)
+
+    def dense(self, x, top, index):
+        """All experts on all tokens, weighted: nothing waits for the host, for a GPU."""
+        weight = torch.zeros(len(x), self.m.experts, device=x.device).scatter(1, index, top)
+        inner = F.silu(x @ self.w1.transpose(1, 2)) * (x @ self.w3.transpose(1, 2))  # [experts, tokens, inter]
+        inner = inner * weight.t()[..., None].to(inner.dtype)
+        return torch.einsum("eni,ehi->nh", inner, self.w2.to(inner.dtype))
 
     def forward(self, h, rotary, real):
         m = self.m
@@ -158,14 +171,14 @@ class Network(nn.Module):
 
     def forward(self, ids, real, pixels, rows, wanted):
         """ids [b, t] (t a multiple of BLOCK); real: flat indices of positions that are not padding; pixels: all tiles of
-        the batch; rows: the packed rows of all pictures in order, -1 the newline; wanted: flat indices of the positions
+        the batch, uint8; rows: the packed rows of all pictures in order, -1 the newline; wanted: flat indices of the positions
         whose logits are asked for. Returns (logits, balance)."""
         x = F.embedding(ids, self.embed)
         if pixels is not None:
             features = self.linear_2(F.gelu(self.linear_1(self.vision(pixels))))
             packed = torch.cat([features, self.newline[None].to(features.dtype)])[rows]
             x = x.masked_scatter((ids == self.m.image_token)[..., None], packed.to(x.dtype))
-        angle = torch.arange(ids.shape[1])[:, None] * self.frequency
+        angle = torch.arange(ids.shape[1], device=ids.device)[:, None] * self.frequency
         rotary = angle.cos(), angle.sin()
         balance = 0.0
         for layer in self.layers:

@@ -11,7 +11,10 @@ import torch
 
 
 class Workers:
-    """compute(step, job) -> list of parts, each called as part() once gradients are zero; it returns what is to be told."""
+    """compute(job) -> list of parts, each called as part() once gradients are zero; it returns what is to be told.
+
+    Made before anything is differentiated: it forks, and a fork of a process with autograd's threads hangs.
+    """
 
     def __init__(self, net, parts, count, compute):
         net.share_memory()
@@ -55,6 +58,11 @@ class Workers:
             told.append((index, parts[index]()))
             flat = [torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in self.parameters]
             torch.cat(flat, out=self.gradients[index])
+
+    def close(self):
+        """Ends the other processes (they let signals pass: those are for the first one)."""
+        for pipe in self.pipes:
+            pipe.close()
 
     def step(self, job):
         """Leaves the sum of the parts' gradients in the parameters; returns what the parts told, in their order."""

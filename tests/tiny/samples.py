@@ -4,7 +4,6 @@ A sample is a chat: a picture asked about several times, or several texts one af
 function of (seed, n, weights of the tasks); held-out content is told by the hash of its key.
 """
 import dataclasses
-import random
 
 import numpy as np
 from PIL import Image

@@ -14,17 +14,15 @@ import random
 import signal
 import time
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
+import batches
+import feed
 import network
 import optimizer
 import parallel
-import recipe
 import samples
-import scenes
-import texts
 import tokens
 
 # The order in which kinds are unlocked; before its turn a kind is drawn rarely. Shares of the drawing once unlocked.
@@ -32,40 +30,14 @@ KINDS = {"objects": 3.0, "copy": 0.5, "panels": 2.0, "compare": 0.5, "printed": 
          "table": 2.0, "sort": 0.5, "add": 1.0, "subtract": 1.0}
 UNLOCKED_AT_FIRST = 2
 UNLOCK_NEXT_AT = 0.75  # the running accuracy that every unlocked kind must have
-MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
-
-def collate(encoded):
-    """Padded batch of encoded samples."""
-    longest = max(len(e[0]) for e in encoded)
-    t = -(-longest // network.BLOCK) * network.BLOCK
-    ids = np.zeros((len(encoded), t), dtype=np.int64)
-    real, wanted, targets, answers, tiles, rows, first_tile = [], [], [], [], [], [], 0
-    patches = recipe.MODEL.vision.side**2
-    for i, (e, spans, cut, order) in enumerate(encoded):
-        ids[i, :len(e)] = e
-        real.append(np.arange(len(e)) + i * t)
-        for k, (start, end) in enumerate(spans):
-            answers.append((i, k, len(wanted), len(wanted) + end + 1 - start))
-            wanted.extend(range(i * t + start - 1, i * t + end))
-            targets.extend(e[start:end + 1])
-        if cut is not None:
-            rows.append(np.where(order < 0, -1, order + first_tile * patches))
-            tiles.append(cut)
-            first_tile += len(cut)
-    pixels = None
-    if tiles:
-        pixels = (torch.from_numpy(np.concatenate(tiles)).float() / 255 - MEAN) / STD
-        rows = np.concatenate(rows)
-        rows = torch.from_numpy(np.where(rows < 0, first_tile * patches, rows))
-    return (torch.from_numpy(ids), torch.from_numpy(np.concatenate(real)), pixels, rows if tiles else None,
-            torch.tensor(wanted)), torch.tensor([int(x) for x in targets]), answers
+def to_device(inputs, device):
+    return tuple(x if x is None else x.to(device) for x in inputs)
 
 
 def exact(logits, targets, answers):
     """For each answer: were all its tokens, the end included, the likeliest ones? Greedy decoding gives it then."""
-    right = (logits.argmax(-1) == targets).numpy()
+    right = (logits.argmax(-1) == targets).cpu().numpy()
     return [(i, k, bool(right[a:b].all())) for i, k, a, b in answers]
 
 
@@ -82,15 +54,15 @@ def held_out_samples(per_kind, seed=77):
 
 
 @torch.no_grad()
-def evaluate(net, held_out, tokenizer, batch=32):
+def evaluate(net, held_out, tokenizer, device, batch=32):
     """{task: accuracy} of last answers."""
     seen = {}
     order = sorted(range(len(held_out)), key=lambda i: held_out[i].image is None)
     for at in range(0, len(order), batch):
         chosen = [held_out[i] for i in order[at:at + batch]]
-        inputs, targets, answers = collate([samples.encode(s, tokenizer) for s in chosen])
-        logits, _ = net(*inputs)
-        for i, k, ok in exact(logits, targets, answers):
+        inputs, targets, answers = batches.collate([samples.encode(s, tokenizer) for s in chosen])
+        logits, _ = net(*to_device(inputs, device))
+        for i, k, ok in exact(logits, targets.to(device), answers):
             if k == len(chosen[i].turns) - 1:
                 seen.setdefault(chosen[i].turns[k][0], []).append(ok)
     return {task: round(sum(v) / len(v), 3) for task, v in sorted(seen.items())}
@@ -122,30 +94,30 @@ def kind_weights(accuracy, open_kinds):
             for i, (k, w) in enumerate(KINDS.items())}
 
 
-def micro_batches(seed, step, size, parts, weights, tokenizer):
-    """The samples of a step, encoded, sorted by length and cut into parts: less padding."""
-    rng = random.Random(f"{seed} {step}")
-    pairs = [(s, samples.encode(s, tokenizer)) for s in (samples.training_sample(rng, weights) for _ in range(size))]
-    pairs.sort(key=lambda pair: len(pair[1][0]))
-    each = -(-size // parts)
-    return [pairs[i:i + each] for i in range(0, size, each)]
+def backward(net, args, batch, total):
+    """Adds one collated batch's share to the gradients; (loss, balance, [(kind, right)])."""
+    inputs, targets, answers, kinds = batch
+    targets = targets.to(args.device)
+    logits, balance = net(*to_device(inputs, args.device))
+    loss = F.cross_entropy(logits, targets, reduction="sum") / total
+    (loss + 0.01 * len(targets) / total * balance).backward()
+    right = [(kinds[i][k], ok) for i, k, ok in exact(logits.detach(), targets, answers)]
+    return loss.item(), float(balance.detach()), right
 
 
-def compute_parts(net, args, tokenizer, job):
-    """The parts of a step: each, called, adds its share to the gradients and tells (loss, balance, [(kind, right)])."""
+def parts_of(net, args, tokenizer, job):
+    """The parts of a step, for parallel.Workers."""
     step, weights = job
-    batches = micro_batches(args.seed, step, args.batch, args.parts, weights, tokenizer)
-    total = sum(end + 1 - start for pairs in batches for _, e in pairs for start, end in e[1])
+    drawn = [batches.collated(pairs) for pairs in
+             batches.micro_batches(args.seed, step, args.batch, args.parts, weights, tokenizer)]
+    total = sum(len(targets) for _, targets, _, _ in drawn)
+    return [lambda batch=batch: backward(net, args, batch, total) for batch in drawn]
 
-    def part(pairs):
-        inputs, targets, answers = collate([e for _, e in pairs])
-        logits, balance = net(*inputs)
-        loss = F.cross_entropy(logits, targets, reduction="sum") / total
-        (loss + 0.01 / args.parts * balance).backward()
-        right = [(samples.KIND_OF_TASK[pairs[i][0].turns[k][0]], ok) for i, k, ok in exact(logits.detach(), targets, answers)]
-        return loss.item(), float(balance.detach()), right
 
-    return [lambda pairs=pairs: part(pairs) for pairs in batches]
+def fed_step(net, args, drawn):
+    """The same on a GPU: all parts, one after another."""
+    total = sum(len(targets) for _, targets, _, _ in drawn)
+    return [backward(net, args, batch, total) for batch in drawn]
 
 
 def main():
@@ -155,7 +127,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--parts", type=int, default=4, help="forward passes of one step, shortest samples together")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each, that share the parts")
+    parser.add_argument("--processes", type=int, default=2,
+                        help="on CPUs: of one thread each, that share the parts; with a GPU: that draw the samples")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--evaluate", type=int, default=500, help="steps between evaluations")
@@ -165,19 +139,26 @@ def main():
     torch.set_num_threads(1)
     tokenizer = tokens.load_or_build(os.path.join(args.run, "tokenizer.json"))
     net = network.Network()
-    optimizers = optimizer.make(net, args.lr)
-    averages, step, accuracy, open_kinds = Averages(net), 0, {}, 0
     path = os.path.join(args.run, "state.pt")
-    if os.path.exists(path):
-        saved = torch.load(path)
+    saved = torch.load(path, map_location="cpu") if os.path.exists(path) else None
+    step, accuracy, open_kinds = (saved["step"], saved["accuracy"], saved["open_kinds"]) if saved else (0, {}, 0)
+    held_out = held_out_samples(40)
+    if args.device == "cuda":  # its processes are forked before CUDA starts
+        torch.set_float32_matmul_precision("high")
+        source = feed.Feed(args, tokenizer, step, kind_weights(accuracy, unlocked(accuracy, open_kinds)))
+        net.to("cuda")
+        compute = lambda job: fed_step(net, args, source.take(job[1]))  # noqa: E731
+        close = source.pool.terminate
+    else:
+        workers = parallel.Workers(net, args.parts, args.processes, lambda job: parts_of(net, args, tokenizer, job))
+        compute, close = workers.step, workers.close
+    optimizers, averages = optimizer.make(net, args.lr), Averages(net)
+    if saved:
         net.load_state_dict(saved["net"])
-        averages.state, step, accuracy = saved["averages"], saved["step"], saved["accuracy"]
-        open_kinds = saved["open_kinds"]
+        averages.state = {k: v.to(args.device) for k, v in saved["averages"].items()}
         for o, s in zip(optimizers, saved["optimizers"]):
             o.load_state_dict(s)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, step {step}", flush=True)
-    held_out = held_out_samples(40)
-    workers = parallel.Workers(net, args.parts, args.processes, lambda job: compute_parts(net, args, tokenizer, job))
     log = open(os.path.join(args.run, "log.jsonl"), "a", encoding="utf-8")
 
     def say(**line):
@@ -199,7 +180,7 @@ def main():
     losses = []
     while step < args.steps and not stopping and time.monotonic() - begun < args.minutes * 60:
         open_kinds = unlocked(accuracy, open_kinds)
-        told = workers.step((step, kind_weights(accuracy, open_kinds)))
+        told = compute((step, kind_weights(accuracy, open_kinds)))
         for o in optimizers:
             for group in o.param_groups:
                 group["lr"] = args.lr * min(1.0, (step + 1) / 100)
@@ -217,12 +198,13 @@ def main():
         if step % 25 == 0:
             now = time.monotonic()
             say(step=step, loss=round(sum(losses) / len(losses), 4), balance=round(balance, 3),
-                seconds_per_step=round((now - window) / 25, 2), unlocked=open_kinds, train={k: round(v, 2) for k, v in accuracy.items()})
+                seconds_per_step=round((now - window) / 25, 2), unlocked=open_kinds,
+                train={k: round(v, 2) for k, v in accuracy.items()})
             losses, window = [], now
         if step % args.evaluate == 0:
             live = {k: v.clone() for k, v in net.state_dict().items()}
             net.load_state_dict(averages.state)
-            result = evaluate(net, held_out, tokenizer)
+            result = evaluate(net, held_out, tokenizer, args.device)
             net.load_state_dict(live)
             say(step=step, held_out=result, mean=round(sum(result.values()) / len(result), 3))
             window = time.monotonic()
@@ -230,6 +212,7 @@ def main():
             save()
             saved_at = time.monotonic()
     save()
+    close()
 
 
 if __name__ == "__main__":
