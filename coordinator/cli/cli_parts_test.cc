@@ -9,6 +9,7 @@
 #include "coordinator/cli/conversation.h"
 #include "coordinator/cli/http_client.h"
 #include "coordinator/cli/memory_budget.h"
+#include "coordinator/cli/walltime.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_file.h"
 
@@ -214,6 +215,20 @@ TEST(HumanBytes, ThreeDigits) {
   EXPECT_EQ(HumanBytes(1023), "1023 B");
   EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
   EXPECT_EQ(HumanBytes(int64_t{912874438656}), "850.18 GiB");
+}
+
+TEST(Walltime, FlagVariableOrNone) {
+  const auto none = [](const char*) -> const char* { return nullptr; };
+  const auto slurm = [](const char* name) -> const char* {
+    return std::string_view(name) == "SLURM_JOB_END_TIME" ? "1700000000" : nullptr;
+  };
+  const auto at = [](int64_t seconds) { return WallClock::time_point(std::chrono::seconds(seconds)); };
+  EXPECT_EQ(*JobEnd("", none), std::nullopt);
+  EXPECT_EQ(*JobEnd("", slurm), at(1700000000));
+  EXPECT_EQ(*JobEnd("1800000000", slurm), at(1800000000));
+  EXPECT_FALSE(JobEnd("tomorrow", none).ok());
+  EXPECT_FALSE(JobEnd("0", none).ok());
+  EXPECT_EQ(DrainStart(at(1000), std::chrono::seconds(60)), at(925));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/deployment.h"
 #include "coordinator/cli/server_info.h"
+#include "coordinator/cli/walltime.h"
 #include "coordinator/frontend/frontend.h"
 #include "coordinator/jobs/job_store.h"
 #include "coordinator/page/page.h"
@@ -46,6 +47,7 @@ struct ServeFlags {
   std::string jobs_db;
   int64_t batch_concurrency = 16;
   int drain_seconds = 30;
+  std::string end_time;
   std::string metrics_compat;
 };
 
@@ -56,6 +58,7 @@ sigset_t EndSignals() {
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGHUP);
+  ::sigaddset(&signals, SIGUSR1);  // batch systems warn with it
   return signals;
 }
 
@@ -96,6 +99,7 @@ class ReplicaLog {
 
 // Waits for a signal; logs what the replicas do meanwhile. Not OK: none can be had.
 absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
+                            std::optional<WallClock::time_point> drain_start,
                             const std::function<void()>& reload) {
   const sigset_t signals = EndSignals();
   std::vector<ReplicaLog> logs;
@@ -111,7 +115,11 @@ absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
       continue;
     }
     if (signal > 0) {
-      LogInfo("{}: stopping", signal == SIGINT ? "SIGINT" : "SIGTERM");
+      LogInfo("{}: stopping", signal == SIGINT ? "SIGINT" : signal == SIGUSR1 ? "SIGUSR1" : "SIGTERM");
+      return absl::OkStatus();
+    }
+    if (drain_start.has_value() && WallClock::now() >= *drain_start) {
+      LogInfo("the job's time ends: stopping");
       return absl::OkStatus();
     }
     RETURN_IF_ERROR(deployment.health());
@@ -190,6 +198,7 @@ TraceApiOptions TraceOptions(const ApiKeyRing* keys, Deployment* deployment) {
 absl::Status Serve(const ServeFlags& flags) {
   const sigset_t signals = EndSignals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ASSIGN_OR_RETURN(const auto job_end, JobEnd(flags.end_time));
   ASSIGN_OR_RETURN(const SocketAddress listen, ParseAddress("--listen", flags.listen));
 
   MetricRegistry registry;
@@ -239,8 +248,16 @@ absl::Status Serve(const ServeFlags& flags) {
       (flags.tls_certificate.empty() ? "http://" : "https://") + ToString({listen.host, http->port()});
   LogInfo("listening on {}", url);
 
+  std::optional<WallClock::time_point> drain_start;
+  if (job_end.has_value()) {
+    drain_start = DrainStart(*job_end, std::chrono::seconds(flags.drain_seconds));
+    LogInfo("the job ends in {} s; draining begins in {} s",
+            std::chrono::duration_cast<std::chrono::seconds>(*job_end - WallClock::now()).count(),
+            std::chrono::duration_cast<std::chrono::seconds>(*drain_start - WallClock::now()).count());
+  }
   RETURN_IF_ERROR(deployment->Start());
-  const absl::Status ended = RunUntilSignal(*deployment, url, [&] { Reload(&keys, http.get()); });
+  const absl::Status ended =
+      RunUntilSignal(*deployment, url, drain_start, [&] { Reload(&keys, http.get()); });
   if (jobs.api != nullptr) jobs.api->Stop();
   deployment->engine().Drain(std::chrono::seconds(ended.ok() ? flags.drain_seconds : 0));
   http->Stop(std::chrono::seconds(5));
@@ -288,6 +305,10 @@ void AddServe(CLI::App* app, int* exit_code) {
   command->add_option("--batch-concurrency", flags->batch_concurrency, "requests of batches at a time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_option(
+      "--end-time", flags->end_time,
+      "when the job that this runs in ends, seconds since 1970: draining begins --drain-timeout and 15 s "
+      "before. Default: SLURM_JOB_END_TIME, if set");
   command
       ->add_option("--drain-timeout", flags->drain_seconds, "seconds that running requests get after SIGTERM")
       ->check(CLI::NonNegativeNumber)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 jobs=${JOBS:-$(nproc)}
 
 echo "== slow tests"
-deploy/ci/install-deps.sh chromium prometheus prometheus-alertmanager
+deploy/ci/install-deps.sh chromium prometheus prometheus-alertmanager slurm-wlm munge
 ctest --test-dir build --output-on-failure --label-regex slow
 
 echo "== clang-tidy"

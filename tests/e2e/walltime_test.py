@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""A server that knows when its job ends, drains before that by itself.
+
+    walltime_test.py BUILD_DIR CHECKPOINT CASE...      without cases: all of them
+"""
+import os
+import signal
+import sys
+import time
+
+from fulger_process import Server, run_cases
+
+BUILD, MODEL = sys.argv[1], sys.argv[2]
+FULGER = os.path.join(BUILD, "bin", "fulger")
+DRAIN, TO_STOP_RANKS = 4, 15
+
+
+def case_the_end_of_the_job_drains():
+    end = int(time.time()) + DRAIN + TO_STOP_RANKS + 5
+    with Server(FULGER, MODEL, "--drain-timeout", str(DRAIN), "--end-time", str(end)) as server:
+        server.wait_line(r"the job ends in \d+ s; draining begins in \d+ s")
+        server.wait_line("the job's time ends: stopping", 30)
+        assert server.process.wait(30) == 0
+        assert time.time() < end
+        server.wait_line("stopped")
+
+
+def case_a_warning_signal_drains():
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        server.process.send_signal(signal.SIGUSR1)
+        assert server.process.wait(60) == 0
+        server.wait_line("SIGUSR1: stopping")
+
+
+if __name__ == "__main__":
+    run_cases(globals(), sys.argv[3:])
