@@ -35,6 +35,10 @@ absl::StatusOr<std::string> PictureDataUrl(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxPictureBytes));
   const std::string_view type = MediaType(bytes);
   if (type.empty()) return InvalidArgument("{}: no JPEG, PNG, WebP or GIF", path);
+  return DataUrl(type, bytes);
+}
+
+std::string DataUrl(std::string_view type, std::string_view bytes) {
   std::string base64((bytes.size() + 2) / 3 * 4 + 1, '\0');
   const int length =
       EVP_EncodeBlock(reinterpret_cast<unsigned char*>(base64.data()),
@@ -94,6 +98,17 @@ std::string ErrorText(std::string_view body) {
     if (std::string message = StringAt(json, "/error/message"); !message.empty()) return message;
   }
   return std::string(body);
+}
+
+absl::StatusOr<std::string> FirstModel(const HttpClient& client) {
+  ASSIGN_OR_RETURN(const ClientResponse response, client.Get("/v1/models"));
+  if (response.status != 200) {
+    return Unavailable("/v1/models answered {}: {}", response.status, ErrorText(response.body));
+  }
+  const Json json = Json::parse(response.body, nullptr, /*allow_exceptions=*/false);
+  std::string model = StringAt(json, "/data/0/id");
+  if (model.empty()) return Unavailable("/v1/models names no model: {}", response.body);
+  return model;
 }
 
 }  // namespace fulger

@@ -7,12 +7,15 @@
 #include <vector>
 
 #include "base/status.h"
+#include "coordinator/cli/http_client.h"
 
 namespace fulger {
 
 // "data:image/jpeg;base64,...": the type is told by the file's first bytes. INVALID_ARGUMENT if they are of
 // no picture.
 absl::StatusOr<std::string> PictureDataUrl(const std::string& path);
+// The same of bytes whose type is known: "image/png".
+std::string DataUrl(std::string_view type, std::string_view bytes);
 
 class Conversation {
  public:
@@ -39,5 +42,7 @@ struct ChatEvent {
 ChatEvent ParseChatEvent(std::string_view json);
 // The message inside {"error": {...}}, or the text itself.
 std::string ErrorText(std::string_view body);
+// The id of the first of /v1/models.
+absl::StatusOr<std::string> FirstModel(const HttpClient& client);
 
 }  // namespace fulger
