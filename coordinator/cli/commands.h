@@ -11,5 +11,6 @@ void AddChat(CLI::App* app, int* exit_code);
 void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
 void AddPlan(CLI::App* app, int* exit_code);
+void AddBench(CLI::App* app, int* exit_code);
 
 }  // namespace fulger

@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   fulger::AddEval(&app, &exit_code);
   fulger::AddInspect(&app, &exit_code);
   fulger::AddPlan(&app, &exit_code);
+  fulger::AddBench(&app, &exit_code);
   auto arguments = fulger::ExpandConfigFile(std::vector<std::string>(argv + 1, argv + argc));
   if (!arguments.ok()) {
     std::fprintf(stderr, "fulger: %s\n", fulger::Message(arguments.status()).c_str());

@@ -28,7 +28,7 @@ VENDOR = {
     "mpi.h": ["worker/comm/mpi", "worker/service/launcher"],
     "grpcpp/": ["worker/service/", "coordinator/api/", "coordinator/cluster/", "coordinator/cli/", "tests/", "deploy/examples/"],
     "prometheus/": ["monitoring/metrics/"],
-    "boost/": ["coordinator/api/", "coordinator/cli/", "tests/"],
+    "boost/": ["coordinator/api/", "coordinator/bench/", "coordinator/cli/", "tests/"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]')
 
