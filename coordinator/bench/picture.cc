@@ -57,7 +57,7 @@ absl::StatusOr<std::string> DrawPicture(int64_t width, int64_t height, uint64_t 
     return Internal("picture of {} x {}: {}", width, height, image.message);
   }
   png.resize(size);
-  return DataUrl("image/png", png);
+  return EncodeDataUrl("image/png", png);
 }
 
 }  // namespace fulger::bench

@@ -35,10 +35,10 @@ absl::StatusOr<std::string> PictureDataUrl(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxPictureBytes));
   const std::string_view type = MediaType(bytes);
   if (type.empty()) return InvalidArgument("{}: no JPEG, PNG, WebP or GIF", path);
-  return DataUrl(type, bytes);
+  return EncodeDataUrl(type, bytes);
 }
 
-std::string DataUrl(std::string_view type, std::string_view bytes) {
+std::string EncodeDataUrl(std::string_view type, std::string_view bytes) {
   std::string base64((bytes.size() + 2) / 3 * 4 + 1, '\0');
   const int length =
       EVP_EncodeBlock(reinterpret_cast<unsigned char*>(base64.data()),

@@ -15,7 +15,7 @@ namespace fulger {
 // no picture.
 absl::StatusOr<std::string> PictureDataUrl(const std::string& path);
 // The same of bytes whose type is known: "image/png".
-std::string DataUrl(std::string_view type, std::string_view bytes);
+std::string EncodeDataUrl(std::string_view type, std::string_view bytes);
 
 class Conversation {
  public:
