@@ -43,6 +43,7 @@ absl::Status OpenAiGeneration::Start(TimePoint arrival) {
   for (size_t p = 0; p < request_.prompts.size(); ++p) {
     GenerateInput& prompt = request_.prompts[p];
     prompt.arrival = arrival;
+    prompt.copies = request_.n - 1;
     if (request_.echo) {
       std::string echoed;
       if (prompt.text) {

@@ -156,6 +156,7 @@ TEST_F(OpenAiTest, ChatWhole) {
 
 TEST_F(OpenAiTest, SeveralChoicesAndPrompts) {
   frontend_.script = [](FakeFrontend::Submission& s) {
+    EXPECT_EQ(s.input.copies, 1) << "so that the engine runs each prompt once";
     s.Token(*s.input.text + std::to_string(s.input.sampling.choice()));
     s.Done("length", 1);
   };

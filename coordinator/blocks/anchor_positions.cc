@@ -5,7 +5,8 @@
 namespace fulger {
 
 std::vector<AnchorPosition> ChooseAnchors(int64_t prompt, std::span<const int64_t> borders,
-                                          std::span<const ImageRun> images, const AnchorRules& rules) {
+                                          std::span<const ImageRun> images, const AnchorRules& rules,
+                                          int64_t copies) {
   std::vector<int64_t> ends;
   const auto add = [&](int64_t position) {
     if (position > 0 && position < prompt) ends.push_back(position);
@@ -33,6 +34,10 @@ std::vector<AnchorPosition> ChooseAnchors(int64_t prompt, std::span<const int64_
     before = end;
   }
   fill(prompt);
+  const int64_t deepest = kept.empty() ? 0 : kept.back().position;
+  if (copies > 0 && prompt - 1 > deepest && copies * (prompt - 1 - deepest) >= rules.min_gap) {
+    kept.push_back({.position = prompt - 1, .value = AnchorValue::kInterval});
+  }
   return kept;
 }
 

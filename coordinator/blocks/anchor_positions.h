@@ -28,7 +28,10 @@ struct AnchorPosition {
 // ascending. Taken are the borders, the ends of pictures and the multiples of the interval. Of those within
 // min_gap of each other a border or picture wins over a multiple, the earlier over the later; but the last
 // border stays, because the next turn of the conversation, or the same prompt again, continues there.
+// `copies` others bring the same prompt now: if they would run min_gap tokens more than their last one each,
+// there is an anchor before that one, where they go on.
 std::vector<AnchorPosition> ChooseAnchors(int64_t prompt, std::span<const int64_t> borders,
-                                          std::span<const ImageRun> images, const AnchorRules& rules);
+                                          std::span<const ImageRun> images, const AnchorRules& rules,
+                                          int64_t copies);
 
 }  // namespace fulger

@@ -107,7 +107,7 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   }
   s.priority = request.priority;
   s.use_anchors = request.use_anchors && s.sampling.prompt_logprobs() == 0;  // those need every row
-  s.anchors = ChooseAnchors(s.prompt_count, request.borders, s.images, config_.anchor_rules);
+  s.anchors = ChooseAnchors(s.prompt_count, request.borders, s.images, config_.anchor_rules, request.copies);
   const bool fresh = by_id_.emplace(r->id, r).second;
   FULGER_CHECK(fresh, "request {} submitted twice", r->id);
   const uint64_t order = s.order;

@@ -55,6 +55,7 @@ struct EngineRequest {
   int32_t priority = 0;                           // smaller is sooner; see coordinator/scheduler
   std::vector<int64_t> borders;  // where messages end in the prompt, ascending: worth an anchor
   bool use_anchors = true;       // false: neither continues from an anchor nor leaves any
+  int64_t copies = 0;            // others with the same prompt that come with it (n > 1): they run it once
 };
 
 struct Token {

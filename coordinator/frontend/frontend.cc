@@ -271,6 +271,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
   request.sampling = input.sampling;
   request.priority = input.priority;
   request.use_anchors = input.use_prefix_cache;
+  request.copies = input.copies;
   request.borders = std::move(prompt.borders);
   const std::vector<int32_t> own_stop_ids(input.sampling.stop_ids().begin(), input.sampling.stop_ids().end());
   RETURN_IF_ERROR(CompleteSampling(input, prompt, &request.sampling));

@@ -61,6 +61,7 @@ struct GenerateInput {
   int64_t truncate_prompt = 0;          // keep only so many of the last prompt tokens; 0: all
   int32_t priority = 0;                 // smaller is sooner
   bool use_prefix_cache = true;         // false: everything is computed, and nothing kept
+  int64_t copies = 0;                   // other answers to the same prompt that are asked for with it
 };
 
 // Known before the first token.

@@ -105,7 +105,8 @@ class Simulation {
     }
     const std::vector<int64_t> borders = {6, 12, 20, Between(21, 40)};
     s->anchors = ChooseAnchors(prompt, borders, s->images,
-                               {.interval = config_.block_size * Between(0, 3), .min_gap = Between(1, 6)});
+                               {.interval = config_.block_size * Between(0, 3), .min_gap = Between(1, 6)},
+                               Between(0, 1));
     planner_.Add(s.get());
     live_[s->order] = std::move(s);
   }

@@ -18,7 +18,8 @@ class Scheduling {
         budget_(limits.step_tokens),
         free_(limits.free_blocks),
         releasing_(limits.releasing_blocks),
-        state_(running.size(), State::kIdle) {}
+        state_(running.size(), State::kIdle),
+        awaiting_(std::ranges::any_of(running, &SequenceView::awaits)) {}
 
   Decision Run() {
     DisplaceForBetter();
@@ -38,6 +39,9 @@ class Scheduling {
   static bool Prefilling(const SequenceView& s) { return s.planned < s.known; }
   static bool Decoding(const SequenceView& s) { return s.planned >= s.known && s.planned < s.limit; }
 
+  // Waiting: it could run nothing, or would hold a place until a picture is ready, as another does already.
+  bool PassedOver(const SequenceView& s) const { return s.available <= s.planned || (s.awaits && awaiting_); }
+
   int64_t PlacesLeft() const {
     return limits_.max_running - std::ssize(running_) + std::ssize(decision_.preempted) +
            std::ssize(decision_.displaced);
@@ -55,7 +59,7 @@ class Scheduling {
     int64_t claimed_blocks = PromisedToPrefills();
     for (const SequenceView& s : waiting_) {
       if (s.in_flight > 0 || s.priority >= worst) break;
-      if (s.available <= s.planned) continue;
+      if (PassedOver(s)) continue;
       const int64_t short_of = claimed_blocks + AdmissionBlocks(s) - free_ - releasing_;
       if (!Displace(s, short_of, claimed_places + 1 - PlacesLeft())) break;
       ++claimed_places;
@@ -138,10 +142,12 @@ class Scheduling {
     for (size_t i = 0; i < waiting_.size() && budget_ > 0 && slots > 0 && places > 0; ++i) {
       const SequenceView& s = waiting_[i];
       const int64_t blocks = AdmissionBlocks(s);
-      if (s.in_flight > 0 || promised + blocks > free_) break;
+      if (s.in_flight > 0) break;
+      if (PassedOver(s)) continue;
+      if (promised + blocks > free_) break;
       const int64_t share = slots > 1 && places > 1 ? Share(s, running_.size(), i + 1) : budget_;
       const int64_t count = std::min(s.available - s.planned, share);
-      if (count <= 0) continue;
+      awaiting_ = awaiting_ || s.awaits;
       promised += blocks - NewBlocks(s, count) - s.pins;
       free_ -= s.pins;
       Plan({.admits = true,
@@ -166,7 +172,7 @@ class Scheduling {
     }
     const bool admitting = limits_.free_slots > 0 && PlacesLeft() > 0 && !short_of_blocks_;
     for (size_t i = waiting; admitting && i < waiting_.size(); ++i) {
-      if (waiting_[i].available > waiting_[i].planned) return (budget_ + 1) / 2;
+      if (!PassedOver(waiting_[i])) return (budget_ + 1) / 2;
     }
     return budget_;
   }
@@ -239,6 +245,7 @@ class Scheduling {
   int64_t free_;
   int64_t releasing_;
   std::vector<State> state_;
+  bool awaiting_;  // one that awaits pictures runs
   bool short_of_blocks_ = false;
   Decision decision_;
 };

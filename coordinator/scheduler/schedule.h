@@ -24,6 +24,7 @@ struct SequenceView {
   int64_t pins = 0;         // waiting: available blocks that sharing the anchor's takes
   int64_t in_flight = 0;    // its rows in steps that have not answered
   uint64_t last_step = 0;   // of its last row; 0: none
+  bool awaits = false;      // a picture that it has still to run is not ready
   bool held = false;        // decode: the mask of its next token is not there yet
   uint64_t sampled_by = 0;  // the step that samples the token at `planned`, once planned >= known
   int32_t priority = 0;     // smaller is sooner
@@ -71,7 +72,8 @@ struct Decision {
 //     wait until a long one is through.
 //  4. Admission is in order of rank: it needs a slot and blocks for all known ids, besides those that
 //     running prefills will still take; the first that does not fit stops it. A sequence that waits for a
-//     picture, or for an anchor that is being made, before its first token is passed over.
+//     picture, or for an anchor that is being made, before its first token is passed over; and so is one that
+//     awaits a picture further on, while one that awaits pictures runs: a burst of pictures holds one place.
 //  5. A running sequence that lacks blocks takes those of the last ones in rank (recompute later), never of
 //     earlier ones: the first always moves on.
 Decision Schedule(std::span<const SequenceView> running, std::span<const SequenceView> waiting,

@@ -215,6 +215,33 @@ TEST(ScheduleTest, AChunkStopsAtAPictureThatIsNotReady) {
   EXPECT_THAT(Schedule(std::vector{stuck}, {}, kLimits).rows, IsEmpty());
 }
 
+TEST(ScheduleTest, ABurstOfPicturesHoldsOnePlace) {
+  SequenceView picture = Prefilling(9, 0);
+  picture.available = 3;  // then the picture
+  picture.awaits = true;
+  const SequenceView text = Prefilling(2, 0);
+  ScheduleLimits limits = kLimits;
+  limits.max_running = 3;
+  // The first runs up to its picture; those behind it are passed over, the text is not.
+  const std::vector<SequenceView> waiting = {picture, picture, picture, text};
+  EXPECT_THAT(
+      Schedule({}, waiting, limits).rows,
+      ElementsAre(PlannedRow{.admits = true, .index = 0, .count = 3, .new_blocks = 1},
+                  PlannedRow{.admits = true, .index = 3, .count = 2, .new_blocks = 1, .sample = true}));
+  // It waits for its picture, and nobody else need.
+  SequenceView stuck = Prefilling(9, 3);
+  stuck.available = 3;
+  stuck.awaits = true;
+  EXPECT_THAT(
+      Schedule(std::vector{stuck}, waiting, limits).rows,
+      ElementsAre(PlannedRow{.admits = true, .index = 3, .count = 2, .new_blocks = 1, .sample = true}));
+  // One that is passed over stops nobody by the blocks that it would need.
+  limits.free_blocks = 3;  // two are for the one that runs
+  EXPECT_THAT(
+      Schedule(std::vector{stuck}, waiting, limits).rows,
+      ElementsAre(PlannedRow{.admits = true, .index = 3, .count = 2, .new_blocks = 1, .sample = true}));
+}
+
 TEST(ScheduleTest, ASmallBudgetGoesRoundTheDecodes) {
   const std::vector<SequenceView> running = {Decoding(5, 9), Decoding(5, 8), Decoding(5, 7)};
   ScheduleLimits limits = kLimits;

@@ -105,6 +105,12 @@ int64_t StepPlanner::Available(const Sequence& s, int64_t from, int64_t known) c
   return next == s.anchors.end() ? end : std::min(end, next->position);
 }
 
+bool StepPlanner::Awaits(const Sequence& s, int64_t from) const {
+  return std::ranges::any_of(s.images, [&](const ImageRun& image) {
+    return image.position + image.rows > from && !features_.Ready(image.key);
+  });
+}
+
 SequenceView StepPlanner::View(const Sequence& s) const {
   const auto blocks = static_cast<int64_t>(s.blocks.size());
   return {.known = s.known,
@@ -115,6 +121,7 @@ SequenceView StepPlanner::View(const Sequence& s) const {
           .sole = blocks - s.common,
           .in_flight = s.in_flight,
           .last_step = s.last_step,
+          .awaits = s.planned < s.known && Awaits(s, s.planned),
           .held = !s.MayDraw(s.planned + 1),
           .sampled_by = s.sampled_by,
           .priority = s.priority,
@@ -138,6 +145,7 @@ SequenceView StepPlanner::ViewWaiting(Sequence* s) {
   }
   view.planned = s->match.position;
   view.available = Available(*s, view.planned, view.known);
+  view.awaits = Awaits(*s, view.planned);
   // Somebody is making a better anchor for it.
   if (s->match.promised > s->match.position) view.available = view.planned;
   if (s->match.anchor == nullptr) return view;
@@ -165,9 +173,14 @@ std::vector<StepPlanner::Chosen> StepPlanner::Choose() {
     std::vector<SequenceView> waiting;
     running.reserve(running_.size());
     for (const Sequence* s : running_) running.push_back(View(*s));
-    // No more than could ever be admitted at once: the queue may be long.
-    const size_t window = std::min(waiting_.size(), static_cast<size_t>(config_.max_running));
-    for (size_t i = 0; i < window; ++i) waiting.push_back(ViewWaiting(waiting_[i]));
+    // No more than could ever be admitted at once: the queue may be long. Those that wait for something do
+    // not count, or a burst of pictures would hide the text behind it.
+    int64_t candidates = 0;
+    for (size_t i = 0; i < waiting_.size() && candidates < config_.max_running; ++i) {
+      waiting.push_back(ViewWaiting(waiting_[i]));
+      const SequenceView& view = waiting.back();
+      candidates += view.available > view.planned && !view.awaits ? 1 : 0;
+    }
 
     const Decision decision = Schedule(running, waiting, Limits());
     std::vector<Chosen> chosen;

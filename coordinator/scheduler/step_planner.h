@@ -102,6 +102,7 @@ class StepPlanner {
   };
 
   std::vector<Chosen> Choose();
+  bool Awaits(const Sequence& s, int64_t from) const;
   SequenceView View(const Sequence& s) const;
   SequenceView ViewWaiting(Sequence* s);
   int64_t Available(const Sequence& s, int64_t from, int64_t known) const;
