@@ -67,7 +67,9 @@ Executor::Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptio
       send_(std::move(send)),
       wait_for_followers_(std::move(wait_for_followers)),
       rendezvous_(rendezvous),
-      tasks_(kTaskQueue) {
+      tasks_(kTaskQueue),
+      outbox_(kTaskQueue) {
+  sender_ = std::thread([this] { SendAll(); });
   thread_ = std::thread([this] { Main(); });
 }
 
@@ -75,6 +77,15 @@ Executor::~Executor() {
   stopping_ = true;
   tasks_.Close();
   thread_.join();
+  outbox_.Close();
+  sender_.join();
+}
+
+void Executor::SendAll() {
+  while (auto message = outbox_.Pop()) {
+    send_(*message);
+    if (message->has_failed()) failed_ = true;
+  }
 }
 
 void Executor::Push(Task task) { tasks_.Push(std::move(task)); }
@@ -100,7 +111,7 @@ void Executor::ReportPhase(v1::Phase phase, double fraction, double rate, const 
   progress->set_fraction(fraction);
   progress->set_bytes_per_second(rate);
   progress->set_text(text);
-  send_(message);
+  Post(std::move(message));
 }
 
 void Executor::Main() {
@@ -116,8 +127,7 @@ void Executor::Main() {
   v1::WorkerMessage message = NewMessage();
   message.mutable_failed()->set_message(Message(status));
   message.mutable_failed()->set_phase(phase_);
-  send_(message);
-  failed_ = true;
+  Post(std::move(message));
 }
 
 absl::Status Executor::SetUp(Rank& rank) {
@@ -231,7 +241,7 @@ absl::Status Executor::Serve(Rank& rank) {
   ready->set_load_seconds(rank.loaded.seconds);
   phase_ = v1::PHASE_READY;
   activity_.Set("idle");
-  send_(message);
+  Post(std::move(message));
 
   // A vision rank's plans go before pictures that wait: the stages wait for the rows that a plan names, and
   // those are encoded already. Ranks of a stage encode together, so they keep the order of arrival.
@@ -302,7 +312,7 @@ absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
   if (!own.vision_only && own.last_stage && own.index == 0) {
     v1::WorkerMessage message = NewMessage();
     *message.mutable_result() = *std::move(result);
-    send_(message);
+    Post(std::move(message));
   }
   const StepTiming timing = rank.runner->last_timing();
   SendTiming(
@@ -336,7 +346,7 @@ void Executor::SendTiming(const Rank& rank, std::chrono::steady_clock::time_poin
     activity->set_name(Activity::Text(mark.what, mark.layer));
     activity->set_offset_seconds(std::chrono::duration<double>(mark.start - start).count());
   }
-  send_(message);
+  Post(std::move(message));
 }
 
 // A picture that cannot be encoded (non-finite features) fails its requests, not the rank.
@@ -360,7 +370,7 @@ absl::Status Executor::RunEncode(Rank& rank, const PictureTiles& picture) {
   } else {
     ready->set_error(Message(rows.status()));
   }
-  send_(message);
+  Post(std::move(message));
   return absl::OkStatus();
 }
 

@@ -1,5 +1,6 @@
 // The rank's one compute thread: everything that touches the device, its communicators and the weights
-// happens here, in the order in which it arrived. Knows no gRPC: messages go out through a callback.
+// happens here, in the order in which it arrived. Knows no gRPC: messages go out through a callback, called
+// by a second thread in the order in which they were made, so that the next step does not wait for a socket.
 #pragma once
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -79,6 +81,8 @@ class Executor {
   absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
   void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
   v1::WorkerMessage NewMessage() const;
+  void Post(v1::WorkerMessage message) { outbox_.Push(std::move(message)); }
+  void SendAll();
 
   const v1::Assign assign_;
   const uint64_t epoch_;
@@ -98,6 +102,8 @@ class Executor {
   Fabric* fabric_ = nullptr;  // guarded by fabric_mu_: for Abort
   absl::Status aborted_;      // guarded by fabric_mu_
   BoundedQueue<Task> tasks_;
+  BoundedQueue<v1::WorkerMessage> outbox_;
+  std::thread sender_;
   std::thread thread_;
 };
 
