@@ -231,5 +231,39 @@ TEST(Walltime, FlagVariableOrNone) {
   EXPECT_EQ(DrainStart(at(1000), std::chrono::seconds(60)), at(925));
 }
 
+TEST(CacheQuestion, AsksForOneTokenAndAnExplanation) {
+  ASSERT_OK_AND_ASSIGN(CacheQuestion question, MakeCacheQuestion("", "Hi"));
+  EXPECT_EQ(question.path, "/v1/chat/completions");
+  EXPECT_EQ(nlohmann::json::parse(question.body),
+            nlohmann::json::parse(R"({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1,
+                                      "explain_cache": true})"));
+  ASSERT_OK_AND_ASSIGN(
+      question,
+      MakeCacheQuestion(R"({"prompt": "a", "stream": true, "n": 3, "max_tokens": 90, "seed": 1})", ""));
+  EXPECT_EQ(question.path, "/v1/completions");
+  EXPECT_EQ(nlohmann::json::parse(question.body),
+            nlohmann::json::parse(R"({"prompt": "a", "seed": 1, "max_tokens": 1, "explain_cache": true})"));
+  for (const char* bad : {"{", "[1]", "3"}) {
+    EXPECT_THAT(MakeCacheQuestion(bad, "").status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no JSON object")))
+        << bad;
+  }
+  EXPECT_THAT(MakeCacheQuestion("", "").status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--request")));
+}
+
+TEST(CacheQuestion, TheAnswerIsOneSentence) {
+  ASSERT_OK_AND_ASSIGN(const std::string text,
+                       CacheAnswerText(R"({"usage": {"prompt_tokens": 120, "prompt_tokens_details":
+                                           {"cached_tokens": 96, "cache": "because"}}})"));
+  EXPECT_EQ(text, "96 of 120 prompt tokens were cached: because");
+  for (const char* bad :
+       {"{", "{}", R"({"usage": {"prompt_tokens": 1}})",
+        R"({"usage": {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 0}}})"}) {
+    EXPECT_THAT(CacheAnswerText(bad).status(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("the server")))
+        << bad;
+  }
+}
+
 }  // namespace
 }  // namespace fulger

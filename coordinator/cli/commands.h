@@ -7,6 +7,7 @@ namespace fulger {
 
 void AddServe(CLI::App* app, int* exit_code);
 void AddGenerate(CLI::App* app, int* exit_code);
+void AddCache(CLI::App* app, int* exit_code);
 void AddChat(CLI::App* app, int* exit_code);
 void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);

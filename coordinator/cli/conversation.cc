@@ -92,6 +92,35 @@ ChatEvent ParseChatEvent(std::string_view text) {
   return event;
 }
 
+absl::StatusOr<CacheQuestion> MakeCacheQuestion(const std::string& request, const std::string& prompt) {
+  if (request.empty() && prompt.empty()) return InvalidArgument("--prompt or --request is needed");
+  Json body = request.empty() ? Json{{"messages", {{{"role", "user"}, {"content", prompt}}}}}
+                              : Json::parse(request, nullptr, /*allow_exceptions=*/false);
+  if (!body.is_object()) return InvalidArgument("the request is no JSON object");
+  for (const char* name :
+       {"stream", "stream_options", "max_completion_tokens", "min_tokens", "n", "best_of"}) {
+    body.erase(name);
+  }
+  body["max_tokens"] = 1;
+  body["explain_cache"] = true;
+  return CacheQuestion{.path = body.contains("messages") ? "/v1/chat/completions" : "/v1/completions",
+                       .body = Dump(body)};
+}
+
+absl::StatusOr<std::string> CacheAnswerText(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json::json_pointer total("/usage/prompt_tokens"), details("/usage/prompt_tokens_details");
+  if (json.is_discarded() || !json.contains(total) || !json.at(total).is_number_integer() ||
+      !json.contains(details)) {
+    return DataLoss("the server's answer has no usage: {}", text);
+  }
+  const Json& cached = json.at(details);
+  const std::string why = StringAt(cached, "/cache");
+  if (why.empty()) return DataLoss("the server explains no cache: is it older than this program?");
+  return fmt::format("{} of {} prompt tokens were cached: {}", cached.value("cached_tokens", int64_t{0}),
+                     json.at(total).get<int64_t>(), why);
+}
+
 std::string ErrorText(std::string_view body) {
   const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (!json.is_discarded()) {

@@ -40,6 +40,16 @@ struct ChatEvent {
   std::string error;
 };
 ChatEvent ParseChatEvent(std::string_view json);
+// A request that asks what of its prompt is cached: `request` (a JSON body; its answer is cut to one token,
+// and a stream becomes one piece), or, where that is empty, `prompt` as a chat's first message.
+// INVALID_ARGUMENT if it is no JSON object or there is neither.
+struct CacheQuestion {
+  std::string path;
+  std::string body;
+};
+absl::StatusOr<CacheQuestion> MakeCacheQuestion(const std::string& request, const std::string& prompt);
+// "96 of 120 prompt tokens were cached: why no more", from the answer to such a request.
+absl::StatusOr<std::string> CacheAnswerText(std::string_view json);
 // The message inside {"error": {...}}, or the text itself.
 std::string ErrorText(std::string_view body);
 // The id of the first of /v1/models.

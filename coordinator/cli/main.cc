@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   fulger::AddGenerate(&app, &exit_code);
   fulger::AddChat(&app, &exit_code);
   fulger::AddEval(&app, &exit_code);
+  fulger::AddCache(&app, &exit_code);
   fulger::AddInspect(&app, &exit_code);
   fulger::AddPlan(&app, &exit_code);
   fulger::AddBench(&app, &exit_code);

@@ -214,6 +214,17 @@ def case_the_other_commands():
                                   input=f"/image {path}\nOne\nTwo\n/quit\n", capture_output=True, text=True,
                                   timeout=120, check=True)
             assert talk.stdout.count("\n") >= 2 and not talk.stderr, talk
+            story = "Once upon a time there was a long prompt. " * 12
+            explain = ("cache", "explain", "--url", f"http://127.0.0.1:{server.port}", "--prompt", story)
+            first, again = run(*explain), run(*explain)
+            assert first.returncode == again.returncode == 0, (first, again)
+            assert first.stdout.startswith("0 of ") and "nothing was cached" in first.stdout, first
+            assert again.stdout.startswith(tuple("123456789")) and "tokens were cached" in again.stdout, again
+            body = os.path.join(folder, "request.json")
+            with open(body, "w", encoding="utf-8") as file:
+                json.dump({"prompt": "Something else.", "stream": True}, file)
+            other = run("cache", "explain", "--url", f"http://127.0.0.1:{server.port}", "--request", body)
+            assert other.returncode == 0 and other.stdout.startswith("0 of "), other
         failed = run("generate", "--model", MODEL, "--prompt", "x", "--image", __file__)
         assert failed.returncode == 1 and "fulger generate: picture 0" in failed.stderr, failed
         config = os.path.join(folder, "serve.toml")
