@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from fulger_process import Server, first_float, mpirun, run_cases
 
@@ -25,6 +26,28 @@ def waiting_server(*flags, model=MODEL):
 
 def control_of(server):
     return re.search(r"workers to dial (\S+)", server.wait_line(r"workers to dial")).group(1)
+
+
+def dials_of(server, count):
+    """Where the workers of each replica dial, in the order of replicas."""
+    end = time.monotonic() + 60
+    while True:
+        dials = [found.group(1) for found in map(re.compile(r"workers to dial (\S+)").search, list(server.lines)) if found]
+        if len(dials) == count:
+            return dials
+        assert time.monotonic() < end, dials
+        time.sleep(0.02)
+
+
+def wait_ready_replicas(server, count):
+    end = time.monotonic() + 60
+    while True:
+        text = server.get("/metrics")[1]
+        ready = sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("fulger_replica_ready{"))
+        if ready == count:
+            return
+        assert time.monotonic() < end, (ready, count)
+        time.sleep(0.02)
 
 
 def worker(server, *flags, binary=WORKER, env=None):
@@ -103,6 +126,25 @@ def case_fewer_workers_than_the_plan():
                              timeout=60, check=False)
         assert few.returncode != 0, few
         server.wait_line("its launcher started 2 ranks, the layout has 4")
+
+
+def case_two_replicas_wait_for_their_workers():
+    with waiting_server("--replicas", "2") as server:
+        dials = dials_of(server, 2)
+        workers = [subprocess.Popen([WORKER, "--coordinator", dial, "--threads", "1"], stderr=subprocess.DEVNULL)
+                   for dial in dials]
+        server.wait_ready()
+        wait_ready_replicas(server, 2)
+        assert server.chat(QUESTION)["usage"]["completion_tokens"] == 4
+        # One dies: the other answers. Its successor is let in.
+        workers[0].kill()
+        workers[0].wait()
+        wait_ready_replicas(server, 1)
+        assert server.chat(QUESTION)["usage"]["completion_tokens"] == 4
+        workers[0] = subprocess.Popen([WORKER, "--coordinator", dials[0], "--threads", "1"], stderr=subprocess.DEVNULL)
+        wait_ready_replicas(server, 2)
+        assert server.stop() == 0
+        assert [worker.wait(30) for worker in workers] == [0, 0]
 
 
 def case_a_disk_that_fails_while_loading():
