@@ -53,6 +53,21 @@ def show(row):
     return f"{row.name:56} {row.ours:>10} {row.other:>10} {row.median:7.2f} {spread:>14} {goal:>12} {verdict:>5}  {row.ran}"
 
 
+def write_report(path, args, machine, order, done):
+    """With --keep the other rows of an earlier report of the same machine and settings stay."""
+    about = {"machine": machine, "rounds": args.rounds, "threads": args.threads}
+    rows = {}
+    if args.keep and path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if any(earlier[k] != v for k, v in about.items()):
+            sys.exit(f"bench: {path} is of another machine or other settings: {({k: earlier[k] for k in about})}, not {about}")
+        rows = {row["name"]: row for row in earlier["rows"]}
+    rows.update({r.name: dict(dataclasses.asdict(r), median=r.median if r.ratios else None) for r in done})
+    report = dict(about, date=datetime.date.today().isoformat(), rows=[rows[name] for name in order if name in rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail where a row misses what it must reach")
@@ -61,6 +76,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bin", action="append", default=[], help="where our programs are that build/bin has not")
     parser.add_argument("--json", default=str(ROOT / "build" / "bench.json"))
+    parser.add_argument("--keep", action="store_true", help="keep what the JSON file has of other rows (with --only)")
     args = parser.parse_args()
     environment.enter()
     os.environ.update(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")
@@ -80,10 +96,7 @@ def main():
             row.skipped = str(problem)
         print(show(row), flush=True)
         done.append(row)
-    report = {"machine": machine, "date": datetime.date.today().isoformat(), "rounds": args.rounds, "threads": args.threads,
-              "rows": [dict(dataclasses.asdict(r), median=r.median if r.ratios else None) for r in done]}
-    pathlib.Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(pathlib.Path(args.json), args, machine, [name for name, *_ in table(suite)], done)
     if args.check:
         bad = [r for r in done if r.must is not None and (r.skipped or r.median < r.must)]
         for r in bad:

@@ -15,6 +15,8 @@ from environment import CACHE
 from prompt import ids
 from worker import Gone, Worker
 
+MODE_LIMIT = 150  # seconds for loading, compiling and twelve steps of a mode of transformers
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -77,8 +79,9 @@ class Suite:
         if extra and extra[0] not in known:
             raise Skipped(f"fulger-step-bench has no {extra[0]} yet")
 
-    def python_peer(self, script, *arguments):
-        return Worker([sys.executable, HERE / script, *arguments], env=dict(os.environ, OMP_NUM_THREADS=str(self.threads)))
+    def python_peer(self, script, *arguments, limit=None):
+        return Worker([sys.executable, HERE / script, *arguments], env=dict(os.environ, OMP_NUM_THREADS=str(self.threads)),
+                      limit=limit)
 
     # --- rows -------------------------------------------------------------------------------------------------------------
     def tokenizer(self, row, text):
@@ -151,11 +154,11 @@ class Suite:
         seconds = {}
         for mode in modes:
             try:
-                with self.python_peer("peer_transformers.py", folder, self.threads, *mode) as peer:
+                with self.python_peer("peer_transformers.py", folder, self.threads, *mode, limit=MODE_LIMIT) as peer:
                     peer.once("decode 6")  # compiles, warms up
                     seconds[mode] = peer.once("decode 6")["seconds"]
             except (Gone, BrokenPipeError) as problem:
-                print(f"bench: transformers {mode}: {problem}", flush=True)
+                print(f"bench: transformers {mode} (limit {MODE_LIMIT} s): {problem}", flush=True)
         if not seconds:
             raise Skipped("transformers ran in no mode")
         best = min(seconds, key=seconds.get)
