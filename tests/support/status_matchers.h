@@ -22,12 +22,12 @@ MATCHER_P2(StatusIs, code, message_matcher, "") {
 
 #define ASSERT_OK(expr)                                \
   do {                                                 \
-    const absl::Status fulger_s = (expr);              \
+    const absl::Status& fulger_s = (expr);             \
     ASSERT_TRUE(fulger_s.ok()) << fulger_s.ToString(); \
   } while (false)
 #define EXPECT_OK(expr)                                \
   do {                                                 \
-    const absl::Status fulger_s = (expr);              \
+    const absl::Status& fulger_s = (expr);             \
     EXPECT_TRUE(fulger_s.ok()) << fulger_s.ToString(); \
   } while (false)
 #define ASSERT_OK_AND_ASSIGN(lhs, expr) \
