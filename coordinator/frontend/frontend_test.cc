@@ -123,10 +123,10 @@ class FrontendTest : public ::testing::Test {
 
   std::string dir_;
   json config_;
-  FakeEngine engine_;
   ManualClock clock_;
   MetricRegistry registry_;
   ServerMetrics metrics_{&registry_, {.version = "1"}};
+  FakeEngine engine_;  // its sink uses the clock and the metrics to the end
   FrontendOptions options_;
   std::unique_ptr<Frontend> frontend_;
   PromptInfo info_;

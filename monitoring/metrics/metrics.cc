@@ -46,7 +46,11 @@ struct MetricRegistry::Core {
     try {
       auto& family = builder.Name(name).Help(help).Labels(constant).Register(registry);
       M* metric = &family.Add(key.second, args...);
-      std::shared_ptr<M> handle(metric, [self, &family](M* m) { family.Remove(m); });
+      // `series` keeps the deleter as long as itself, so the deleter must let go of the core.
+      std::shared_ptr<M> handle(metric, [self = std::move(self), &family](M* m) mutable {
+        family.Remove(m);
+        self.reset();
+      });
       series[key] = handle;
       return handle;
     } catch (const std::exception& e) {
@@ -71,7 +75,12 @@ void Histogram::Observe(double value) const { impl_->Observe(value); }
 MetricRegistry::MetricRegistry(const MetricLabels& constant) : core_(std::make_shared<Core>()) {
   core_->constant = ToMap(constant);
 }
-MetricRegistry::~MetricRegistry() = default;
+// Collectors hold metrics, and a metric holds the core: what keeps itself alive is cut here.
+MetricRegistry::~MetricRegistry() {
+  std::vector<std::function<void()>> collectors;
+  std::lock_guard lock(core_->mu);
+  collectors.swap(core_->collectors);
+}
 
 Counter MetricRegistry::AddCounter(const std::string& name, const std::string& help,
                                    const MetricLabels& labels) {

@@ -60,6 +60,17 @@ TEST(Metrics, HandleMayOutliveTheRegistry) {
   EXPECT_EQ(counter.value(), 1);
 }
 
+TEST(Metrics, CollectorGoesWithTheRegistry) {
+  auto held = std::make_shared<int>(1);
+  const std::weak_ptr<int> watch = held;
+  auto registry = std::make_unique<MetricRegistry>();
+  registry->AddCollector([gauge = registry->AddGauge("fulger_a", "A."), held] { gauge.Set(*held); });
+  held.reset();
+  EXPECT_THAT(registry->Serialize(), HasSubstr("fulger_a 1\n"));
+  registry.reset();
+  EXPECT_TRUE(watch.expired());
+}
+
 TEST(Metrics, RaiseToNeverLowers) {
   MetricRegistry registry;
   const Counter counter = registry.AddCounter("fulger_a_total", "A.");
