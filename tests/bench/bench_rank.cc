@@ -20,6 +20,9 @@ absl::StatusOr<std::unique_ptr<BenchRank>> BenchRank::Start(const BenchRankOptio
 
 absl::Status BenchRank::Initialise() {
   ASSIGN_OR_RETURN(config_, LoadModelConfig(options_.dir));
+  if (config_.vision.has_value()) {
+    ASSIGN_OR_RETURN(processor_, LoadImageProcessorConfig(options_.dir));
+  }
   ASSIGN_OR_RETURN(fabric_, MakeFabric(options_.transport, {}));
   Layout layout;
   layout.pp = options_.pp;
@@ -39,7 +42,7 @@ absl::Status BenchRank::Initialise() {
                        .slots = options_.max_batch,
                        .max_step_tokens = options_.max_tokens};
   ASSIGN_OR_RETURN(runner_, RankRunner::Create({.config = config_,
-                                                .processor = nullptr,
+                                                .processor = processor_.has_value() ? &*processor_ : nullptr,
                                                 .plan = plan_,
                                                 .rank = rank(),
                                                 .table = table_,
@@ -59,6 +62,14 @@ absl::StatusOr<double> BenchRank::Run(const v1::StepPlan& plan) {
   return seconds;
 }
 
+int32_t BenchRank::RandomId() {
+  while (true) {
+    random_ = random_ * 6364136223846793005U + 1442695040888963407U;
+    const auto id = static_cast<int32_t>((random_ >> 33) % static_cast<uint64_t>(config_.text.vocab));
+    if (id != config_.image_token_id) return id;  // that one would want a picture
+  }
+}
+
 absl::StatusOr<double> BenchRank::Prefill(int64_t batch, int64_t tokens) {
   v1::StepPlan plan;
   plan.set_step(++step_);
@@ -76,8 +87,7 @@ absl::StatusOr<double> BenchRank::Prefill(int64_t batch, int64_t tokens) {
     sequence->set_slot(static_cast<int32_t>(i));
     sequence->set_prompt_count(static_cast<int32_t>(tokens));
     for (int64_t t = 0; t < tokens; ++t) {
-      random_ = random_ * 6364136223846793005U + 1442695040888963407U;
-      sequence->add_ids(static_cast<int32_t>((random_ >> 33) % static_cast<uint64_t>(config_.text.vocab)));
+      sequence->add_ids(RandomId());
     }
     sequence->mutable_sampling()->set_max_tokens(static_cast<int32_t>(options_.max_context));
     sequence->mutable_sampling()->set_logprobs(-1);

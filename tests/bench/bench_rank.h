@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "model/layout.h"
+#include "model/picture/processor_config.h"
 #include "tests/bench/timed_device.h"
 #include "worker/exec/rank_runner.h"
 
@@ -48,10 +49,12 @@ class BenchRank {
   explicit BenchRank(const BenchRankOptions& options) : options_(options) {}
   absl::Status Initialise();
   absl::StatusOr<double> Run(const v1::StepPlan& plan);
+  int32_t RandomId();
 
   BenchRankOptions options_;
   OpTable ops_;
   ModelConfig config_;
+  std::optional<ImageProcessorConfig> processor_;  // with a vision tower
   Plan plan_;
   std::vector<TensorSpec> table_;
   Activity activity_;

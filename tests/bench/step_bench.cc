@@ -3,11 +3,16 @@
 // them. The limits are measured right before and after each round with the same threads. Not a test: numbers
 // of a shared machine vary.
 //
-//   fulger-step-bench [--dir D] [--threads N] [--kernels K] [--experts E] [--rounds R] [--json FILE] [--only
-//   NAME] mpirun -np 2 fulger-step-bench --transport mpi --threads 1      tensor parallel: times alone
+//   fulger-step-bench [--dir D | --model M] [--threads N] [--experts E] [--batch B,..] [--rounds R] ..
+//   mpirun -np 2 fulger-step-bench --transport mpi --threads 1      tensor parallel: times alone
+//
+// `fulger bench latency` runs it.
 #include <CLI/CLI.hpp>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -30,6 +35,10 @@ struct Case {
 
 struct Flags {
   std::string dir = "build/bench-checkpoint";
+  std::string model;
+  std::vector<int64_t> batches = {1, 8};
+  int64_t context = 4;
+  int64_t prompt = 512;
   std::string transport = "single";
   std::string json;
   std::string only;
@@ -38,6 +47,13 @@ struct Flags {
   int rounds = 5;
   int tokens = 24;
 };
+
+// The smallest value that at least `share` of them do not exceed.
+double Quantile(std::vector<double> v, double share) {
+  std::sort(v.begin(), v.end());
+  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(v.size())));
+  return v[std::clamp<size_t>(rank, 1, v.size()) - 1];
+}
 
 double Median(std::vector<double> v) {
   std::sort(v.begin(), v.end());
@@ -48,6 +64,7 @@ double Median(std::vector<double> v) {
 struct Measured {
   Case what;
   std::vector<double> seconds;  // of a step, median of its round
+  std::vector<double> each;     // of every step
   std::vector<double> shares;   // floor / time
   bool bound_by_memory = true;
   OpTable ops;  // summed over rounds
@@ -113,6 +130,7 @@ class Bench {
     }
     const auto steps = static_cast<double>(times.size());
     m.steps += static_cast<int64_t>(times.size());
+    m.each.insert(m.each.end(), times.begin(), times.end());
     for (const double t : times) m.wall += t;
     if (!alone()) return absl::OkStatus();
     const double read = (before.read_bytes_per_second + after.read_bytes_per_second) / 2;
@@ -128,7 +146,9 @@ class Bench {
     const double step = Median(m.seconds);
     const auto tokens =
         static_cast<double>(m.what.decode_steps == 0 ? m.what.batch * m.what.prompt : m.what.batch);
-    std::printf("\n%s: %.2f ms a step, %.1f tokens/s", m.what.name.c_str(), 1e3 * step, tokens / step);
+    std::printf("\n%s: %.2f ms a step (p90 %.2f, p99 %.2f of %zu), %.1f tokens/s", m.what.name.c_str(),
+                1e3 * step, 1e3 * Quantile(m.each, 0.9), 1e3 * Quantile(m.each, 0.99), m.each.size(),
+                tokens / step);
     if (alone()) {
       const auto [low, high] = std::minmax_element(m.shares.begin(), m.shares.end());
       std::printf(", %.2f of the %s (median of %zu rounds; %.2f to %.2f)", Median(m.shares),
@@ -177,6 +197,8 @@ class Bench {
       nlohmann::json& c = out["cases"][m.what.name];
       c["seconds_per_step"] = m.seconds;
       c["median_seconds_per_step"] = Median(m.seconds);
+      c["p90_seconds_per_step"] = Quantile(m.each, 0.9);
+      c["p99_seconds_per_step"] = Quantile(m.each, 0.99);
       c["batch"] = m.what.batch;
       c["prompt"] = m.what.prompt;
       if (alone()) {
@@ -208,19 +230,26 @@ class Bench {
 };
 
 absl::Status Main(const Flags& flags) {
-  if (flags.transport == "single") RETURN_IF_ERROR(WriteBenchCheckpoint(flags.dir));
-  constexpr int64_t kPrompt = 512;
-  const std::vector<Case> cases = {{.name = "decode batch 1", .batch = 1, .decode_steps = flags.tokens},
-                                   {.name = "decode batch 8", .batch = 8, .decode_steps = flags.tokens},
-                                   {.name = "prefill 512", .batch = 1, .prompt = kPrompt}};
+  const bool random = flags.model.empty();
+  if (random && flags.transport == "single") RETURN_IF_ERROR(WriteBenchCheckpoint(flags.dir));
+  std::vector<Case> cases;
+  for (const int64_t batch : flags.batches) {
+    cases.push_back({.name = fmt::format("decode batch {}", batch),
+                     .batch = batch,
+                     .prompt = flags.context,
+                     .decode_steps = flags.tokens});
+  }
+  cases.push_back({.name = fmt::format("prefill {}", flags.prompt), .batch = 1, .prompt = flags.prompt});
+  const int64_t batch = std::ranges::max(flags.batches);
   ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(flags.experts));
-  ASSIGN_OR_RETURN(const auto rank, BenchRank::Start({.dir = flags.dir,
-                                                      .transport = flags.transport,
-                                                      .device = flags.device,
-                                                      .experts = experts,
-                                                      .max_tokens = kPrompt,
-                                                      .max_context = kPrompt + 16,
-                                                      .max_batch = 8}));
+  ASSIGN_OR_RETURN(const auto rank,
+                   BenchRank::Start({.dir = random ? flags.dir : flags.model,
+                                     .transport = flags.transport,
+                                     .device = flags.device,
+                                     .experts = experts,
+                                     .max_tokens = std::max(flags.prompt, batch * flags.context),
+                                     .max_context = std::max(flags.prompt, flags.context + flags.tokens) + 16,
+                                     .max_batch = batch}));
   if (rank->rank() == 0) {
     std::printf("%s; experts %s\n", rank->device().Describe().c_str(), flags.experts.c_str());
   }
@@ -234,12 +263,23 @@ int main(int argc, char** argv) {
   CLI::App app("Steps of a model against this machine's limits", "fulger-step-bench");
   fulger::Flags flags;
   app.add_option("--dir", flags.dir, "where the random checkpoint is kept (3 GB)")->capture_default_str();
+  app.add_option("--model", flags.model, "a checkpoint folder, in place of the random one");
+  const CLI::Validator positive = CLI::Range(int64_t{1}, int64_t{1} << 20);
+  app.add_option("--batch", flags.batches, "sequences of a decode step: a,b,..")
+      ->delimiter(',')
+      ->check(positive);
+  app.add_option("--context", flags.context, "tokens before the first decode step")->check(positive);
+  app.add_option("--prompt", flags.prompt, "tokens of the prefill")->check(positive);
   app.add_option("--threads", flags.device.threads, "compute threads; 0: all cores")->capture_default_str();
   app.add_option("--kernels", flags.device.kernels, "auto, avx512, avx2 or portable")->capture_default_str();
   app.add_option("--experts", flags.experts, "stored or int8")->capture_default_str();
   app.add_option("--transport", flags.transport, "single, or mpi under mpirun")->capture_default_str();
-  app.add_option("--rounds", flags.rounds, "interleaved repetitions")->capture_default_str();
-  app.add_option("--tokens", flags.tokens, "decode steps per round")->capture_default_str();
+  app.add_option("--rounds", flags.rounds, "interleaved repetitions")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--tokens", flags.tokens, "decode steps per round")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--only", flags.only, "cases whose name holds this");
   app.add_option("--json", flags.json, "also write everything to this file; -: to standard output");
   CLI11_PARSE(app, argc, argv);
