@@ -4,6 +4,8 @@
 #include <set>
 #include <utility>
 
+#include "tests/support/forwarding_device.h"
+
 namespace fulger {
 namespace {
 
@@ -124,31 +126,14 @@ class TimedOps final : public Ops {
   OpTable& table_;
 };
 
-class TimedDevice final : public Device {
+class TimedDevice final : public ForwardingDevice {
  public:
   TimedDevice(std::unique_ptr<Device> device, OpTable* table)
-      : device_(std::move(device)), ops_(device_->ops(), table) {}
+      : ForwardingDevice(std::move(device)), ops_(ForwardingDevice::ops(), table) {}
 
-  std::string name() const override { return device_->name(); }
-  std::string Describe() const override { return device_->Describe(); }
-  std::string Arithmetic() const override { return device_->Arithmetic(); }
-  Stream& stream() override { return device_->stream(); }
   Ops& ops() override { return ops_; }
-  absl::StatusOr<Buffer> Allocate(size_t bytes) override { return device_->Allocate(bytes); }
-  absl::Status CopyToDevice(Stream& s, const void* from, void* to, size_t n) override {
-    return device_->CopyToDevice(s, from, to, n);
-  }
-  absl::Status CopyToHost(Stream& s, const void* from, void* to, size_t n) override {
-    return device_->CopyToHost(s, from, to, n);
-  }
-  absl::Status Copy(Stream& s, const void* from, void* to, size_t n) override {
-    return device_->Copy(s, from, to, n);
-  }
-  absl::Status Zero(Stream& s, void* to, size_t n) override { return device_->Zero(s, to, n); }
-  bool host_accessible() const override { return device_->host_accessible(); }
 
  private:
-  std::unique_ptr<Device> device_;
   TimedOps ops_;
 };
 

@@ -10,6 +10,7 @@
 
 #include "kernels/device/device.h"
 #include "kernels/ops/ops.h"
+#include "tests/support/forwarding_device.h"
 
 namespace fulger {
 
@@ -50,7 +51,7 @@ class WaitingOps final : public Ops {
 };
 
 // The CPU device with its ops replaced.
-class WaitingDevice final : public Device {
+class WaitingDevice final : public ForwardingDevice {
  public:
   // Adds the time that its waits really took, in ns, to `waited`, which outlives it.
   static absl::StatusOr<std::unique_ptr<Device>> Make(std::chrono::microseconds per_layer,
@@ -62,26 +63,12 @@ class WaitingDevice final : public Device {
   std::string name() const override { return "waiting"; }
   std::string Describe() const override { return "ops only wait"; }
   std::string Arithmetic() const override { return "none"; }
-  Stream& stream() override { return cpu_->stream(); }
   Ops& ops() override { return ops_; }
-  absl::StatusOr<Buffer> Allocate(size_t bytes) override { return cpu_->Allocate(bytes); }
-  absl::Status CopyToDevice(Stream& s, const void* from, void* to, size_t n) override {
-    return cpu_->CopyToDevice(s, from, to, n);
-  }
-  absl::Status CopyToHost(Stream& s, const void* from, void* to, size_t n) override {
-    return cpu_->CopyToHost(s, from, to, n);
-  }
-  absl::Status Copy(Stream& s, const void* from, void* to, size_t n) override {
-    return cpu_->Copy(s, from, to, n);
-  }
-  absl::Status Zero(Stream& s, void* to, size_t n) override { return cpu_->Zero(s, to, n); }
-  bool host_accessible() const override { return true; }
 
  private:
   WaitingDevice(std::unique_ptr<Device> cpu, std::chrono::microseconds per_layer,
                 std::atomic<int64_t>* waited)
-      : cpu_(std::move(cpu)), ops_(per_layer, waited) {}
-  std::unique_ptr<Device> cpu_;
+      : ForwardingDevice(std::move(cpu)), ops_(per_layer, waited) {}
   WaitingOps ops_;
 };
 
