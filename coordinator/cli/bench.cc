@@ -239,10 +239,12 @@ void AddBenchCompare(CLI::App* bench, int* exit_code) {
 }  // namespace
 
 void AddBench(CLI::App* app, int* exit_code) {
-  CLI::App* command = app->add_subcommand("bench", "measure a server; compare two measurements");
+  CLI::App* command =
+      app->add_subcommand("bench", "measure a server or this machine; compare two measurements");
   command->require_subcommand(1);
   AddBenchServe(command, exit_code);
   AddBenchCompare(command, exit_code);
+  AddBenchLatency(command, exit_code);
 }
 
 }  // namespace fulger

@@ -13,5 +13,6 @@ void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
 void AddPlan(CLI::App* app, int* exit_code);
 void AddBench(CLI::App* app, int* exit_code);
+void AddBenchLatency(CLI::App* bench, int* exit_code);  // below `bench`
 
 }  // namespace fulger
