@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -79,7 +80,9 @@ int32_t Nfa::Repeat(const RegexNode& tree, int32_t next) {
 struct Place {
   std::vector<int32_t> nodes{};
   bool accepts = false, done = false;
-  auto operator<=>(const Place&) const = default;
+  bool operator<(const Place& other) const {
+    return std::tie(nodes, accepts, done) < std::tie(other.nodes, other.accepts, other.done);
+  }
 };
 
 class Determiniser {
