@@ -182,7 +182,8 @@ class Suite:
     def turns(self, case, peer, word, folder=None, extra=()):
         mine, theirs = [], []
         for _ in range(self.rounds):
-            mine.append(self.step(case, folder, extra=extra)["median_seconds_per_step"])
+            with peer.paused():
+                mine.append(self.step(case, folder, extra=extra)["median_seconds_per_step"])
             theirs.append(peer.once(word)["seconds"])
         return mine, theirs
 

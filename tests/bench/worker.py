@@ -1,4 +1,5 @@
 """Programs that do one repetition for each line of their input: ours and the peers', so that they take turns."""
+import contextlib
 import json
 import os
 import signal
@@ -37,6 +38,15 @@ class Worker:
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
         return self._read()
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Its threads stand still: idle ones of OpenMP would spin on the cores that another measures."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self):
         self._process.stdin.close()
