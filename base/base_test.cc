@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/gate.h"
+#include "base/markup.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
 #include "tests/support/status_matchers.h"
@@ -122,6 +123,11 @@ TEST(File, NamesTheFileAndTheOffset) {
   EXPECT_THAT(File::Open(testing::TempDir()).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("regular")));
   std::filesystem::remove(path);
+}
+
+TEST(EscapeMarkup, NothingStaysAMark) {
+  EXPECT_EQ(EscapeMarkup("<a b=\"c\">d & 'e'</a>"), "&lt;a b=&quot;c&quot;&gt;d &amp; &#39;e&#39;&lt;/a&gt;");
+  EXPECT_EQ(EscapeMarkup("plain"), "plain");
 }
 
 TEST(ManualClock, MovesOnlyWhenTold) {

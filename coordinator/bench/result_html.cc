@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/markup.h"
 #include "coordinator/bench/result.h"
 
 namespace fulger::bench {
@@ -14,29 +15,6 @@ constexpr size_t kPoints = 300;  // of a curve: more than pixels show nothing
 constexpr std::array<std::string_view, 4> kColours = {"#4477aa", "#ee6677", "#228833", "#aa3377"};
 
 using Curve = std::vector<std::pair<double, double>>;
-
-std::string Escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 struct Plot {
   std::string_view title, x_label, y_label;
@@ -150,15 +128,15 @@ std::string ResultHtml(const json& result) {
       ".grid{stroke:#ddd}pre{overflow-x:auto;background:#f5f5f5;padding:.8em}.bad{background:#fdd}\n"
       "</style></head><body>\n<h1>fulger bench serve</h1>\n";
   const json& setup = result["setup"];
-  html += fmt::format("<p>{} at {}: arrivals {}, mix {}, seed {}</p>\n",
-                      Escaped(setup["model"].get<std::string>()), Escaped(setup["url"].get<std::string>()),
-                      Escaped(setup["arrivals"].get<std::string>()), Escaped(setup["mix"].get<std::string>()),
-                      setup["seed"].get<uint64_t>());
+  html += fmt::format(
+      "<p>{} at {}: arrivals {}, mix {}, seed {}</p>\n", EscapeMarkup(setup["model"].get<std::string>()),
+      EscapeMarkup(setup["url"].get<std::string>()), EscapeMarkup(setup["arrivals"].get<std::string>()),
+      EscapeMarkup(setup["mix"].get<std::string>()), setup["seed"].get<uint64_t>());
   for (const json& line : result["books"]["wrong"]) {
-    html +=
-        fmt::format("<p class=\"bad\">The books do not balance: {}</p>\n", Escaped(line.get<std::string>()));
+    html += fmt::format("<p class=\"bad\">The books do not balance: {}</p>\n",
+                        EscapeMarkup(line.get<std::string>()));
   }
-  html += "<pre>" + Escaped(ResultText(result)) + "</pre>\n";
+  html += "<pre>" + EscapeMarkup(ResultText(result)) + "</pre>\n";
   constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kShown = {
       std::pair{"ttft", "time to first token"},
       {"tpot", "time per output token"},
@@ -183,8 +161,8 @@ std::string ResultHtml(const json& result) {
                .curve = TokensPerSecond(result),
                .colour = kColours[2],
                .steps = true});
-  html += "<h2>Set-up</h2>\n<pre>" + Escaped(json(result["command"]).dump()) + "\n" + Escaped(setup.dump(2)) +
-          "</pre>\n</body></html>\n";
+  html += "<h2>Set-up</h2>\n<pre>" + EscapeMarkup(json(result["command"]).dump()) + "\n" +
+          EscapeMarkup(setup.dump(2)) + "</pre>\n</body></html>\n";
   return html;
 }
 

@@ -6,6 +6,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/markup.h"
+
 namespace fulger {
 namespace {
 
@@ -36,32 +38,6 @@ Json ToJson(const Estimate& e) {
   return {{"score", e.mean}, {"low", e.low}, {"high", e.high}, {"count", e.count}};
 }
 
-std::string Escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 constexpr std::string_view kHead = R"(<!doctype html><html lang="en"><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width"><title>fulger eval</title><style>
@@ -73,24 +49,24 @@ pre{white-space:pre-wrap;background:#8882;padding:.6rem;border-radius:.4rem}.tit
 
 std::string Row(std::string_view name, const Estimate& e) {
   return fmt::format("<tr><th>{}</th><td>{:.1f} %</td><td>{:.1f} &ndash; {:.1f}</td><td>{}</td></tr>\n",
-                     Escaped(name), 100 * e.mean, 100 * e.low, 100 * e.high, e.count);
+                     EscapeMarkup(name), 100 * e.mean, 100 * e.low, 100 * e.high, e.count);
 }
 
 std::string Article(const Question& q, const Result& r) {
-  std::string out = fmt::format("<article><h3>{} &middot; score {:.2f}</h3>\n", Escaped(q.id), r.score);
+  std::string out = fmt::format("<article><h3>{} &middot; score {:.2f}</h3>\n", EscapeMarkup(q.id), r.score);
   for (size_t i = 0; i < q.pictures.size(); ++i) {
-    out += fmt::format("<img alt=\"picture {}\" src=\"{}\">\n", i + 1, Escaped(q.pictures[i]));
+    out += fmt::format("<img alt=\"picture {}\" src=\"{}\">\n", i + 1, EscapeMarkup(q.pictures[i]));
   }
-  out += fmt::format("<p>{}</p>\n", Escaped(q.text));
+  out += fmt::format("<p>{}</p>\n", EscapeMarkup(q.text));
   if (!q.options.empty()) {
     out += "<ol type=\"A\">";
-    for (const std::string& option : q.options) out += fmt::format("<li>{}</li>", Escaped(option));
+    for (const std::string& option : q.options) out += fmt::format("<li>{}</li>", EscapeMarkup(option));
     out += "</ol>\n";
   }
-  out +=
-      fmt::format("<p><b>right</b>: {}<br><b>read</b>: {}{}</p>\n<pre>{}</pre></article>\n",
-                  Escaped(fmt::format("{}", fmt::join(q.answers, " | "))), Escaped(r.parsed),
-                  r.guessed ? " (drawn at random: the response names no option)" : "", Escaped(r.response));
+  out += fmt::format("<p><b>right</b>: {}<br><b>read</b>: {}{}</p>\n<pre>{}</pre></article>\n",
+                     EscapeMarkup(fmt::format("{}", fmt::join(q.answers, " | "))), EscapeMarkup(r.parsed),
+                     r.guessed ? " (drawn at random: the response names no option)" : "",
+                     EscapeMarkup(r.response));
   return out;
 }
 
@@ -133,7 +109,7 @@ std::string ReportHtml(std::string_view title, const std::vector<Question>& ques
                        const std::vector<Result>& results, size_t most) {
   const Summary summary = Summarize(results);
   std::string out(kHead);
-  out += fmt::format("<h1>fulger eval</h1><p class=\"title\">{}</p>\n<table>", Escaped(title));
+  out += fmt::format("<h1>fulger eval</h1><p class=\"title\">{}</p>\n<table>", EscapeMarkup(title));
   out += "<tr><th></th><th>score</th><th>95 % interval</th><th>asked</th></tr>\n";
   for (const auto& [name, e] : summary.categories) out += Row(name, e);
   out += Row("overall", summary.all) + "</table>\n";

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/markup.h"
 #include "coordinator/planner/plan_report.h"
 
 namespace fulger {
@@ -29,20 +30,6 @@ std::vector<Part> PartsOf(const Cluster& cluster, const RankMemory& m) {
 
 std::string Text(int x, int y, int size, const std::string& text, std::string_view more = "") {
   return fmt::format("<text x=\"{}\" y=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, size, more, text);
-}
-
-std::string Escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') {
-      out += "&amp;";
-    } else if (c == '<') {
-      out += "&lt;";
-    } else {
-      out += c;
-    }
-  }
-  return out;
 }
 
 std::string Box(const PlanReport& r, const RankPlan& plan, const RankMemory& memory, int64_t limit, int x,
@@ -109,7 +96,7 @@ std::string PlanSvg(const PlanReport& r) {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
       "font-family=\"sans-serif\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"#f7f7f7\"/>\n",
       width, y + kMargin);
-  head += Text(kMargin, 28, 16, Escaped(fmt::format("{}: {}", r.model.name, ToString(c.layout()))),
+  head += Text(kMargin, 28, 16, EscapeMarkup(fmt::format("{}: {}", r.model.name, ToString(c.layout()))),
                " font-weight=\"bold\"");
   head +=
       Text(kMargin, 48, 12,
