@@ -6,18 +6,18 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "coordinator/cli/commands.h"
+#include "coordinator/cluster/launcher.h"
 
 namespace fulger {
 namespace {
 
 // Returns only if it could not be started.
-std::string Become(const std::filesystem::path& program, std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), program.string());
+std::string Become(const std::string& program, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
   for (std::string& a : arguments) argv.push_back(a.data());
   argv.push_back(nullptr);
@@ -33,9 +33,7 @@ void AddBenchLatency(CLI::App* bench, int* exit_code) {
   command->set_help_flag();  // everything goes to the program, --help too
   command->prefix_command();
   command->callback([command, exit_code] {
-    std::error_code error;
-    const auto program =
-        std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "fulger-step-bench";
+    const std::string program = BesideThisProgram("fulger-step-bench");
     const std::string why = Become(program, command->remaining());
     std::fprintf(stderr, "fulger bench latency: %s: %s; `make` builds it beside this program\n",
                  program.c_str(), why.c_str());

@@ -74,7 +74,8 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, 
   replica.max_context = budget.max_context;
   ASSIGN_OR_RETURN(options.control_address, ControlAddress(flags, index));
   options.wait_for_workers = flags.wait_for_workers;
-  options.launch.worker_binary = flags.worker_binary.empty() ? DefaultWorkerBinary() : flags.worker_binary;
+  options.launch.worker_binary =
+      flags.worker_binary.empty() ? BesideThisProgram("fulger-worker") : flags.worker_binary;
   options.launch.device = flags.device;
   options.launch.threads_per_rank = flags.threads;
   if (flags.kernels != "auto") options.launch.extra_arguments = {"--kernels", flags.kernels};

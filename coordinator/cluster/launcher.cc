@@ -54,10 +54,10 @@ LaunchCommand MakeLaunchCommand(const LaunchSpec& spec, bool as_root, int cores)
   return command;
 }
 
-std::string DefaultWorkerBinary() {
+std::string BesideThisProgram(const std::string& name) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return error ? "fulger-worker" : (self.parent_path() / "fulger-worker").string();
+  return error ? name : (self.parent_path() / name).string();
 }
 
 absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(

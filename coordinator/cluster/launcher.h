@@ -33,8 +33,8 @@ struct LaunchCommand {
 };
 LaunchCommand MakeLaunchCommand(const LaunchSpec& spec, bool as_root, int cores);
 
-// fulger-worker beside this executable.
-std::string DefaultWorkerBinary();
+// The program `name` beside this executable; `name` alone where that cannot be told.
+std::string BesideThisProgram(const std::string& name);
 
 // A child process group. Destroying it ends the group: SIGTERM, then SIGKILL.
 class ChildProcess {
