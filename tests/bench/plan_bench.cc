@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "kernels/ops/ops.h"
 #include "tests/bench/bench_rank.h"
+#include "tests/bench/quantile.h"
 #include "tests/bench/random_checkpoint.h"
 #include "worker/comm/fabric_factory.h"
 
@@ -46,11 +47,6 @@ double SecondsOf(const std::function<absl::Status()>& work, absl::Status* status
   const auto start = std::chrono::steady_clock::now();
   if (status->ok()) *status = work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double Median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
 }
 
 // Products of bfloat16 weights, 512 MB of matrices in turn so that no cache holds them.

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "coordinator/engine/engine.h"
+#include "tests/bench/quantile.h"
 #include "tests/bench/random_checkpoint.h"
 #include "tests/support/thread_backend.h"
 
@@ -113,11 +114,6 @@ void Append(std::vector<int32_t>* prompt, int64_t count, int32_t seed) {
     state = state * 1664525 + 1013904223;
     prompt->push_back(static_cast<int32_t>(state >> 8) % 4000 + 3);
   }
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 // Each question to the document once without and once with the cache; answers must agree.

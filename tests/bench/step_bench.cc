@@ -22,6 +22,7 @@
 #include "kernels/bench/machine_limits.h"
 #include "tests/bench/bench_checkpoint.h"
 #include "tests/bench/bench_rank.h"
+#include "tests/bench/quantile.h"
 
 namespace fulger {
 namespace {
@@ -47,18 +48,6 @@ struct Flags {
   int rounds = 5;
   int tokens = 24;
 };
-
-// The smallest value that at least `share` of them do not exceed.
-double Quantile(std::vector<double> v, double share) {
-  std::sort(v.begin(), v.end());
-  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(v.size())));
-  return v[std::clamp<size_t>(rank, 1, v.size()) - 1];
-}
-
-double Median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
 
 // One case over all rounds.
 struct Measured {
