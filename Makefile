@@ -14,17 +14,17 @@ build: deps
 test: deps
 	@deploy/ci/test.sh
 
+# PART=slow|tidy|fuzz|cuda|asan|tsan, or several; all of them without
 check: test
-	@deploy/ci/check.sh
+	@deploy/ci/check.sh $(PART)
 
 bundle: deps
 	@deploy/bundle/make_bundle.sh
 
-# PART=ops|goldens|nccl|bench|cpu
-PART ?= ops
+# PART=ops|goldens|nccl|bench|cpu; ops without
 test-gpu:
 	@[ -x build-bundle/fulger-bundle/test_gpu.py ] || $(MAKE) bundle
-	@build-bundle/fulger-bundle/test_gpu.py $(PART) --out $${OUT:-gpu-results}
+	@build-bundle/fulger-bundle/test_gpu.py $(or $(PART),ops) --out $${OUT:-gpu-results}
 
 bench: build
 	@tests/bench/bench.py
