@@ -63,7 +63,8 @@ class Bench {
 
   void Run() {
     MeasureBandwidth();
-    for (const int64_t t : {1, 2, 4, 8, 16, 64, 256}) Linear("linear bf16 3072x6144", t, 3072, 6144);
+    for (const int64_t t : {1, 2, 3, 4, 6, 8, 12, 16, 64, 256})
+      Linear("linear bf16 3072x6144", t, 3072, 6144);
     Linear("linear bf16 6144x1024", 1, 6144, 1024);
     for (const int64_t t : {1, 4, 64}) Moe(t);
     LightningDecode();

@@ -13,9 +13,10 @@ namespace fulger::cpu {
 enum class WeightType : uint8_t { kF32, kBF16, kI8 };
 
 // out[i, j] = (x[i] . w[j]) * w_scale[j] + bias[j].  One order of summation over k for every t, n and code
-// path: k is cut into runs of kLinearRun; within a run lane l of L (eight, or sixteen with AVX-512) sums k =
-// l, l + L, ... in order, then the lanes are added as a fixed tree; the runs' sums are added in order. So a
-// row's bits depend on neither t nor how the work was cut.
+// path: k is cut into runs of kLinearRun; within a run lane l of eight sums, in order, k = l, l + 8, ... (of
+// a bfloat16 weight k = 2l, 2l + 1, 2l + 16, 2l + 17, ...: so they widen in one operation), then the lanes
+// are added as a fixed tree; the runs' sums are added in order. So a row's bits depend on neither t nor how
+// the work was cut.
 struct LinearBlock {
   const float* x = nullptr;
   int64_t ldx = 0;

@@ -23,62 +23,89 @@ constexpr int64_t kLinearDirect = 8;
 #endif
 constexpr int kTileW = 4;
 
-// out[i * ldo + j] = (first ? 0 : itself) + x[i] . w[j] over one run of k. The accumulators are
-// one-dimensional and local: GCC 12 spills two-dimensional ones.
-// kStreams: w comes from memory; a line some way on is asked for while this one is used.
-template <int NT, int NW, bool kStreams, typename W>
+// Elements of k go in blocks of kParts vectors; of two parts one holds the even and one the odd elements. x
+// is laid out likewise before it meets such a weight.
+template <typename W>
+constexpr int kParts = sizeof(W) == 2 ? 2 : 1;
+template <typename W>
+constexpr int64_t kBlock = kParts<W> * kLanes;
+template <typename W>
+FULGER_INLINE int64_t Padded(int64_t k) {
+  return (k + kBlock<W> - 1) / kBlock<W> * kBlock<W>;
+}
+template <int kCount, int kPart, typename T>
+FULGER_INLINE Vec LoadOfParts(const T* p) {
+  if constexpr (kCount == 2) {
+    return LoadPart<kPart>(p);
+  } else {
+    return Load(p);
+  }
+}
+
+// out[i * ldo + j] = (first ? 0 : itself) + x[i] . w[j] over one run of k. x is laid out in the parts of W
+// and ends in whole blocks. The accumulators are one-dimensional and local: GCC 12 spills two-dimensional
+// ones. kStreams: w comes from memory; lines some way on are asked for while this one is used.
+template <int NT, int NW, bool kStreams, typename W, int kCount = kParts<W>>
 FULGER_INLINE void DotTile(const float* x, int64_t ldx, const W* w, int64_t ldw, int64_t k, bool first,
                            float* out, int64_t ldo) {
   Vec acc[NT * NW];
 #pragma GCC unroll 32
   for (int i = 0; i < NT * NW; ++i) acc[i] = Zero();
   // The shorter side of the tile waits in registers: with sixteen of them, 3 x 4 sums leave four.
-  const auto step = [&](int64_t p) __attribute__((always_inline)) {
+  const auto part = [&]<int kPart>(int64_t p, const W* from, int64_t ld) __attribute__((always_inline)) {
+    const float* xp = x + p + kPart * kLanes;
     if constexpr (NT < NW) {
       Vec xv[NT];
 #pragma GCC unroll 16
-      for (int i = 0; i < NT; ++i) xv[i] = Load(x + i * ldx + p);
+      for (int i = 0; i < NT; ++i) xv[i] = Load(xp + i * ldx);
 #pragma GCC unroll 16
       for (int j = 0; j < NW; ++j) {
-        const Vec wv = Load(w + j * ldw + p);
+        const Vec wv = LoadOfParts<kCount, kPart>(from + j * ld);
 #pragma GCC unroll 16
         for (int i = 0; i < NT; ++i) acc[i * NW + j] = Fma(xv[i], wv, acc[i * NW + j]);
       }
     } else {
       Vec wv[NW];
 #pragma GCC unroll 16
-      for (int j = 0; j < NW; ++j) wv[j] = Load(w + j * ldw + p);
+      for (int j = 0; j < NW; ++j) wv[j] = LoadOfParts<kCount, kPart>(from + j * ld);
 #pragma GCC unroll 16
       for (int i = 0; i < NT; ++i) {
-        const Vec xv = Load(x + i * ldx + p);
+        const Vec xv = Load(xp + i * ldx);
 #pragma GCC unroll 16
         for (int j = 0; j < NW; ++j) acc[i * NW + j] = Fma(xv, wv[j], acc[i * NW + j]);
       }
     }
   };
-  const int64_t full = k - k % kLanes;
+  const auto block = [&](int64_t p, const W* from, int64_t ld) __attribute__((always_inline)) {
+    part.template operator()<0>(p, from, ld);
+    if constexpr (kCount == 2) part.template operator()<1>(p, from, ld);
+  };
+  constexpr int64_t kStep = kCount * kLanes;
+  const int64_t full = k - k % kStep;
   int64_t p = 0;
   if constexpr (kStreams) {
+    // The first cache cannot wait for enough lines at a time; the second is told earlier.
     constexpr int64_t kAhead = 512;
+    constexpr int64_t kFarAhead = 1536;
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(W));
     for (; p + kLine <= full; p += kLine) {
 #pragma GCC unroll 16
-      for (int j = 0; j < NW; ++j)
-        __builtin_prefetch(reinterpret_cast<const char*>(w + j * ldw + p) + kAhead);
+      for (int j = 0; j < NW; ++j) {
+        const char* line = reinterpret_cast<const char*>(w + j * ldw + p);
+        __builtin_prefetch(line + kAhead);
+        __builtin_prefetch(line + kFarAhead, 0, 2);
+      }
 #pragma GCC unroll 8
-      for (int64_t q = 0; q < kLine; q += kLanes) step(p + q);
+      for (int64_t q = 0; q < kLine; q += kStep) block(p + q, w + p + q, ldw);
     }
   }
-  for (; p < full; p += kLanes) step(p);
+  for (; p < full; p += kStep) block(p, w + p, ldw);
   if (full < k) {
-    const int64_t rest = k - full;
-#pragma GCC unroll 16
+    W rest[NW * kStep] = {};
     for (int j = 0; j < NW; ++j) {
-      const Vec wv = LoadN(w + j * ldw + full, rest);
-#pragma GCC unroll 16
-      for (int i = 0; i < NT; ++i)
-        acc[i * NW + j] = Fma(LoadN(x + i * ldx + full, rest), wv, acc[i * NW + j]);
+      for (int64_t q = full; q < k; ++q) rest[j * kStep + q - full] = w[j * ldw + q];
     }
+    block(full, rest, kStep);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < NT; ++i) {
@@ -147,44 +174,61 @@ inline void Finish(const LinearBlock& b, const float* sums, int64_t ld, int64_t 
   }
 }
 
-// NW columns j, j + gap, ..., their rows of w read from memory once.
+// Columns j, j + gap, ... (NW of them), their rows of w read from memory once. x: laid out for W, ldx apart.
 template <int NW, typename W>
-inline void DirectColumns(const LinearBlock& b, int64_t j, int64_t gap) {
+inline void DirectColumns(const LinearBlock& b, const float* x, int64_t ldx, int64_t j, int64_t gap) {
   float sums[kLinearDirect * NW];
   const W* w = static_cast<const W*>(b.w) + j * b.ldw;
   const int64_t ldw = gap * b.ldw;
   for (int64_t k0 = 0; k0 < b.k; k0 += kLinearRun) {
     const int64_t k = MinOf(kLinearRun, b.k - k0);
     ForTiles(b.t, [&]<int NT>(int64_t i) {
-      DotTile<NT, NW, true>(b.x + i * b.ldx + k0, b.ldx, w + k0, ldw, k, k0 == 0, sums + i * NW, NW);
+      DotTile<NT, NW, true>(x + i * ldx + k0, ldx, w + k0, ldw, k, k0 == 0, sums + i * NW, NW);
     });
   }
   for (int s = 0; s < NW; ++s) Finish(b, sums + s, NW, 0, b.t, j + s * gap, 1);
+}
+
+// `rows` rows of `k` elements as float rows `ld_to` apart, in kCount parts, padded with zeros to whole
+// blocks; their vectors lie `step` apart. Runs of a row are too short for the processor to foresee the next:
+// it is told.
+template <int kCount, typename T>
+inline void PackRows(const T* from, int64_t ld, int64_t rows, int64_t k, float* to, int64_t ld_to,
+                     int64_t step) {
+  constexpr int64_t kStep = kCount * kLanes;
+  for (int64_t j = 0; j < rows; ++j, from += ld, to += ld_to) {
+    float* at = to;
+    const auto block = [&](const T* p) __attribute__((always_inline)) {
+      Store(at, LoadOfParts<kCount, 0>(p));
+      if constexpr (kCount == 2) Store(at + step, LoadOfParts<kCount, 1>(p));
+      at += kCount * step;
+    };
+    int64_t p = 0;
+    for (; p + kStep <= k; p += kStep) {
+      __builtin_prefetch(from + 2 * ld + p);
+      block(from + p);
+    }
+    if (p == k) continue;
+    T rest[kStep] = {};
+    for (int64_t q = p; q < k; ++q) rest[q - p] = from[q];
+    block(rest);
+  }
 }
 
 // A tile's rows of w are a quarter of the block apart: four long streams, which the processor's prefetchers
 // follow much further than rows that begin anew in every page.
 template <typename W>
 inline void DirectPath(const LinearBlock& b) {
-  const int64_t gap = b.n / kTileW;
-  for (int64_t j = 0; j < gap; ++j) DirectColumns<kTileW, W>(b, j, gap);
-  for (int64_t j = kTileW * gap; j < b.n; ++j) DirectColumns<1, W>(b, j, 1);
-}
-
-// `rows` rows of `k` elements as float rows `ld_to` apart, padded with zeros to whole vectors that lie `step`
-// apart. Runs of a row are too short for the processor to foresee the next: it is told.
-template <typename T>
-inline void PackRows(const T* from, int64_t ld, int64_t rows, int64_t k, float* to, int64_t ld_to,
-                     int64_t step) {
-  for (int64_t j = 0; j < rows; ++j, from += ld, to += ld_to) {
-    int64_t p = 0;
-    float* at = to;
-    for (; p + kLanes <= k; p += kLanes, at += step) {
-      __builtin_prefetch(from + 2 * ld + p);
-      Store(at, Load(from + p));
-    }
-    if (p < k) Store(at, LoadN(from + p, k - p));
+  const float* x = b.x;
+  int64_t ldx = b.ldx;
+  if (kParts<W> == 2 || Padded<W>(b.k) != b.k) {
+    ldx = Padded<W>(b.k);
+    PackRows<kParts<W>>(b.x, b.ldx, b.t, b.k, b.work, ldx, kLanes);
+    x = b.work;
   }
+  const int64_t gap = b.n / kTileW;
+  for (int64_t j = 0; j < gap; ++j) DirectColumns<kTileW, W>(b, x, ldx, j, gap);
+  for (int64_t j = kTileW * gap; j < b.n; ++j) DirectColumns<1, W>(b, x, ldx, j, 1);
 }
 
 // A panel: kLinearPanel rows of w as floats. With AVX-512 two neighbours share a vector, eight lanes each:
@@ -194,8 +238,8 @@ inline void PackRows(const T* from, int64_t ld, int64_t rows, int64_t k, float* 
 template <typename W>
 inline void PackPanel(const W* w, int64_t ldw, int64_t k, float* panel) {
   for (int64_t j = 0; j < kLinearPanel; j += 2) {
-    PackRows(w + j * ldw, 2 * ldw, 1, k, panel + j * kLinearRun, 0, kWide);
-    PackRows(w + (j + 1) * ldw, 2 * ldw, 1, k, panel + j * kLinearRun + kLanes, 0, kWide);
+    PackRows<kParts<W>>(w + j * ldw, 2 * ldw, 1, k, panel + j * kLinearRun, 0, kWide);
+    PackRows<kParts<W>>(w + (j + 1) * ldw, 2 * ldw, 1, k, panel + j * kLinearRun + kLanes, 0, kWide);
   }
 }
 
@@ -233,16 +277,14 @@ FULGER_INLINE void PanelTile(const float* x, const float* panel, int64_t k, bool
 
 template <typename W>
 inline void PackPanel(const W* w, int64_t ldw, int64_t k, float* panel) {
-  PackRows(w, ldw, kLinearPanel, k, panel, kLinearRun, kLanes);
+  PackRows<kParts<W>>(w, ldw, kLinearPanel, k, panel, kLinearRun, kLanes);
 }
 
 template <int NT>
 FULGER_INLINE void PanelTile(const float* x, const float* panel, int64_t k, bool first, float* out,
                              int64_t ldo) {
-  const int64_t padded = (k + kLanes - 1) / kLanes * kLanes;
   for (int64_t j = 0; j < kLinearPanel; j += kTileW)
-    DotTile<NT, kTileW, false>(x, kLinearRun, panel + j * kLinearRun, kLinearRun, padded, first, out + j,
-                               ldo);
+    DotTile<NT, kTileW, false>(x, kLinearRun, panel + j * kLinearRun, kLinearRun, k, first, out + j, ldo);
 }
 
 #endif
@@ -293,7 +335,7 @@ inline void PanelRun(const LinearBlock& b, const float* x, int64_t t, int64_t k0
     const int64_t lines = next.rows * ((next.row_bytes + 63) / 64) / tiles + 1;
     ForTiles(t, [&]<int NT>(int64_t i) {
       next.Next(lines);
-      PanelTile<NT>(x + i * kLinearRun, panel, k, first, out + i * b.ldo + j, b.ldo);
+      PanelTile<NT>(x + i * kLinearRun, panel, Padded<W>(k), first, out + i * b.ldo + j, b.ldo);
     });
   }
   for (; j < b.n; ++j) {
@@ -313,7 +355,7 @@ inline void PanelPath(const LinearBlock& b) {
     float* out = b.out + i0 * b.ldo;
     for (int64_t k0 = 0; k0 < b.k; k0 += kLinearRun) {
       const int64_t k = MinOf(kLinearRun, b.k - k0);
-      PackRows(b.x + i0 * b.ldx + k0, b.ldx, t, k, packed, kLinearRun, kLanes);
+      PackRows<kParts<W>>(b.x + i0 * b.ldx + k0, b.ldx, t, k, packed, kLinearRun, kLanes);
       PanelRun<W>(b, packed, t, k0, k, panel, out);
     }
     if (b.w_scale != nullptr || b.bias != nullptr) Finish(b, out, b.ldo, i0, t, 0, b.n);
@@ -328,7 +370,8 @@ inline void LinearOf(const LinearBlock& b) {
     }
     return;
   }
-  b.t <= kLinearDirect ? DirectPath<W>(b) : PanelPath<W>(b);
+  const bool direct = b.t <= kLinearDirect && b.t * Padded<W>(b.k) <= kLinearWork;
+  direct ? DirectPath<W>(b) : PanelPath<W>(b);
 }
 
 inline void Linear(const LinearBlock& b) {

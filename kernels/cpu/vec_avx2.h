@@ -26,6 +26,20 @@ FULGER_INLINE Vec Load(const uint16_t* p) {
 FULGER_INLINE Vec Load(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
+// Of sixteen bfloat16 the elements 0, 2, .. 14 (kPart 0) or 1, 3, .. 15 (1): one operation, where eight
+// neighbours take two.
+template <int kPart>
+FULGER_INLINE Vec LoadPart(const uint16_t* p) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm256_castsi256_ps(kPart == 0 ? _mm256_slli_epi32(pairs, 16)
+                                        : _mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
+}
+template <int kPart>
+FULGER_INLINE Vec LoadPart(const float* p) {
+  const Vec mixed =
+      _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + kLanes), kPart == 0 ? 0x88 : 0xdd);
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
 FULGER_INLINE void Store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 FULGER_INLINE Vec LoadN(const float* p, int64_t n) { return _mm256_maskload_ps(p, FirstLanes(n)); }
 FULGER_INLINE void StoreN(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, FirstLanes(n), v); }

@@ -34,6 +34,13 @@ FULGER_INLINE Vec Load(const int8_t* p) {
   for (int64_t i = 0; i < kLanes; ++i) x[i] = static_cast<float>(p[i]);
   return Load(x);
 }
+// Of sixteen elements 0, 2, .. 14 (kPart 0) or 1, 3, .. 15 (1).
+template <int kPart, typename T>
+FULGER_INLINE Vec LoadPart(const T* p) {
+  T part[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) part[i] = p[2 * i + kPart];
+  return Load(part);
+}
 FULGER_INLINE void Store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
 FULGER_INLINE Vec LoadN(const float* p, int64_t n) {
   float x[kLanes] = {};
