@@ -186,9 +186,15 @@ def case_errors_are_told_plainly():
             status, answer = server.post("/v1/chat/completions", body)
             assert status in (400, 404) and words in answer["error"]["message"], (status, answer)
         broken = question()
-        broken["messages"][0]["content"][0]["image_url"]["url"] = picture()[:5000]
-        status, answer = server.post("/v1/chat/completions", broken)
-        assert status == 400, (status, answer)
+        # A JPEG cut in half, in sound base64: the decoder must refuse it. And one cut in its base64.
+        whole = picture()
+        prefix, data = whole.split(",")
+        jpeg = base64.b64decode(data)
+        half = prefix + "," + base64.b64encode(jpeg[:len(jpeg) // 2]).decode()
+        for url, words in ((half, "JPEG: damaged or truncated"), (whole[:5001], "base64")):
+            broken["messages"][0]["content"][0]["image_url"]["url"] = url
+            status, answer = server.post("/v1/chat/completions", broken)
+            assert status == 400 and words in answer["error"]["message"], (status, answer)
         assert server.get("/health/ready")[0] == 200
         assert server.stop() == 0
 
