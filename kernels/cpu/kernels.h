@@ -93,7 +93,7 @@ struct Kernels {
   void (*normalize)(const float* x, float mean, float scale, const void* w, bool w_bf16, const void* b,
                     bool b_bf16, float* out, int64_t n);
   void (*add_scaled)(const float* a, float alpha, const float* b, float beta, float* out, int64_t n);
-  // out = sigmoid(gate) * w * o; returns the sum of o^2
+  // out = sigmoid(gate) * w * o; returns the sum of o^2, NaN where a gate is not finite
   float (*gate)(const float* o, const float* gate, const void* w, bool w_bf16, float* out, int64_t n);
   // out = silu(a) * b
   void (*silu_mul)(const float* a, const float* b, float* out, int64_t n);

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <span>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/ops/check_args.h"
@@ -7,7 +8,8 @@ namespace fulger {
 namespace {
 
 // The k largest, ties to the lowest index. A NaN is never larger; if nothing else is left the lowest unused
-// index is taken, so that ids are always legal (the weights then say NaN and a health note follows).
+// index is taken, so that ids are always legal. A logit that is not finite, chosen or not, makes the weights
+// NaN: a health note follows.
 void SelectTop(float* logits, int64_t experts, int64_t k, int32_t* ids, float* chosen) {
   for (int64_t i = 0; i < k; ++i) {
     int64_t best = -1;
@@ -24,9 +26,10 @@ void SelectTop(float* logits, int64_t experts, int64_t k, int32_t* ids, float* c
   }
 }
 
-void Softmax(float* x, int64_t k) {
+void Softmax(std::span<const float> logits, float* x, int64_t k) {
   const float max = x[0];  // descending
   float sum = 0;
+  for (const float v : logits) sum += 0 * v;  // 0, or NaN
   for (int64_t i = 0; i < k; ++i) {
     x[i] = static_cast<float>(std::exp(static_cast<double>(x[i] - max)));
     sum += x[i];
@@ -49,7 +52,7 @@ absl::Status CpuOps::Router(Stream&, const RouterArgs& args) {
   context_.ForRows(t, 4 * experts * k, [&](int64_t i) {
     float* weights = args.weights.mut_row<float>(i);
     SelectTop(logits + i * experts, experts, k, args.ids.mut_row<int32_t>(i), weights);
-    Softmax(weights, k);
+    Softmax({logits + i * experts, static_cast<size_t>(experts)}, weights, k);
   });
   return absl::OkStatus();
 }

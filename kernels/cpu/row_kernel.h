@@ -86,8 +86,9 @@ inline float GateRow(const float* o, const float* gate, const void* w, bool w_bf
   Vec acc = Zero();
   ForVectors(n, [&](auto at) {
     const Vec v = at.Get(o);
-    acc = Fma(v, v, acc);
-    at.Put(out, Mul(Mul(Sigmoid(at.Get(gate)), Weight(at, w, w_bf16)), v));
+    const Vec g = at.Get(gate);
+    acc = Fma(g, Zero(), Fma(v, v, acc));  // the sigmoid of an infinity looks sound: the sum must not
+    at.Put(out, Mul(Mul(Sigmoid(g), Weight(at, w, w_bf16)), v));
   });
   return ReduceAdd(acc);
 }

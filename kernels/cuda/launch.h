@@ -50,7 +50,7 @@ struct NormLaunch {
 cudaError_t RmsNorm(cudaStream_t stream, const NormLaunch& a);
 cudaError_t AddRmsNorm(cudaStream_t stream, const NormLaunch& a);
 cudaError_t LayerNorm(cudaStream_t stream, const NormLaunch& a);
-// out = sigmoid(gate) * w * o; sumsq[t * sumsq_ld] = sum of o^2
+// out = sigmoid(gate) * w * o; sumsq[t * sumsq_ld] = sum of o^2, NaN where a gate is not finite
 cudaError_t LightningGate(cudaStream_t stream, Rows o, Rows gate, Vector w, MutRows out, float* sumsq,
                           int64_t sumsq_ld, int64_t rows, int64_t width);
 

@@ -64,8 +64,9 @@ __global__ void LightningGateKernel(Rows o, Rows gate, Vector w, MutRows out, fl
   float sum = 0;
   for (int64_t i = threadIdx.x; i < width; i += kThreads) {
     const float v = o.p[t * o.ld + i];
-    sum = fmaf(v, v, sum);
-    out.p[t * out.ld + i] = Sigmoid(gate.p[t * gate.ld + i]) * At(w, i) * v;
+    const float g = gate.p[t * gate.ld + i];
+    sum = fmaf(g, 0.0F, fmaf(v, v, sum));  // the sigmoid of an infinity looks sound: the sum must not
+    out.p[t * out.ld + i] = Sigmoid(g) * At(w, i) * v;
   }
   sum = BlockSum<kThreads>(sum);
   if (threadIdx.x == 0) sumsq[t * sumsq_ld] = sum;

@@ -11,7 +11,8 @@ constexpr int kWarps = 8;
 constexpr int kRows = 4;  // per block: each gate weight that is read serves so many
 
 // The k largest, ties to the lowest index. A NaN is never larger; if nothing else is left the lowest unused
-// index is taken, so that ids are always legal (the weights then say NaN and a health note follows).
+// index is taken, so that ids are always legal. A logit that is not finite, chosen or not, makes the weights
+// NaN: a health note follows.
 __device__ void SelectTop(const float* logits, int experts, int k, int32_t* ids, float* weights) {
   for (int i = 0; i < k; ++i) {
     int best = -1;
@@ -26,6 +27,7 @@ __device__ void SelectTop(const float* logits, int experts, int k, int32_t* ids,
   }
   const float max = weights[0];  // descending
   float sum = 0;
+  for (int e = 0; e < experts; ++e) sum = fmaf(0.0F, logits[e], sum);  // 0, or NaN
   for (int i = 0; i < k; ++i) {
     weights[i] = static_cast<float>(exp(static_cast<double>(weights[i] - max)));
     sum += weights[i];

@@ -35,7 +35,7 @@ struct LightningArgs {
   int64_t block = 256;
 };
 
-// out = sigmoid(gate) * w * o, and sumsq[t] = sum over the row of o^2.
+// out = sigmoid(gate) * w * o, and sumsq[t] = sum over the row of o^2; NaN where the gate is NaN or infinite.
 //   o, gate, out f32 [T, I]; w f32 | bf16 [I]; sumsq f32 [T]; out may be o or gate
 // The norm over ALL heads of ALL ranks is 1/sqrt(mean(o^2) + eps), a scalar per token, and out_proj is
 // linear: so the scalar is applied after out_proj's all-reduce, which carries the partial sums of squares

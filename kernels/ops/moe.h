@@ -8,7 +8,8 @@
 namespace fulger {
 
 // logits = x gate^T in float32; the k largest (ties: lowest expert index first), weights = softmax over those
-// k. (softmax over all, then renormalising the selected ones, is the same number.)
+// k. (softmax over all, then renormalising the selected ones, is the same number.) A NaN or infinity among a
+// row's logits, chosen or not, makes its weights NaN; ids stay legal.
 //   x f32 [T, H]; gate f32 | bf16 [E, H]; ids i32 [T, k] in descending order of logit; weights f32 [T, k]
 // Deterministic, and the same bits for the same row whatever T is: all ranks of a stage must decide alike.
 struct RouterArgs {

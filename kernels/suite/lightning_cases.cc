@@ -244,5 +244,25 @@ TEST_P(OpSuite, LightningGateAndScaleMatchTheReference) {
   }
 }
 
+// The sigmoid of an infinity is 0 or 1 and would hide it.
+TEST_P(OpSuite, LightningGateOfAnInfinityIsNoNumber) {
+  const double inf = std::numeric_limits<double>::infinity();
+  constexpr int64_t kT = 4, kWidth = 19;
+  Values g = Random(kT * kWidth);
+  g[1 * kWidth + 18] = inf;
+  g[2 * kWidth] = -inf;
+  g[3 * kWidth + 7] = std::numeric_limits<double>::quiet_NaN();
+  const Operand gate = InputOf(DType::kF32, {kT, kWidth}, g);
+  const Operand o = Input(DType::kF32, {kT, kWidth});
+  const Operand w = Input(DType::kF32, {kWidth});
+  const Operand out = Output(DType::kF32, {kT, kWidth});
+  const Operand sumsq = Output(DType::kF32, {kT});
+  ASSERT_OK(ops().LightningGate(
+      stream(), {.o = o.view(), .gate = gate.view(), .w = w.view(), .out = out.mut(), .sumsq = sumsq.mut()}));
+  const Values sums = sumsq.Download();
+  EXPECT_TRUE(std::isfinite(sums[0]));
+  for (size_t row = 1; row < 4; ++row) EXPECT_TRUE(std::isnan(sums[row])) << "row " << row;
+}
+
 }  // namespace
 }  // namespace fulger

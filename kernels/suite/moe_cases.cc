@@ -91,6 +91,26 @@ TEST_P(OpSuite, RouterGivesLegalIdsForBadRows) {
   EXPECT_TRUE(std::isnan(weights.Download()[0]));
 }
 
+// An expert that a bad gate row keeps from being chosen must not hide the badness.
+TEST_P(OpSuite, RouterWeightsSayThatAnyLogitIsBad) {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), inf, -inf}) {
+    for (int64_t expert = 0; expert < 5; ++expert) {
+      const Operand x = InputOf(DType::kF32, {1, 2}, {1, 1});
+      Values rows = {5, 0, 4, 0, 3, 0, 2, 0, 1, 0};  // whole, 0 and 1 are chosen
+      rows[At(2 * expert)] = bad;
+      const Operand gate = InputOf(DType::kF32, {5, 2}, rows);
+      const Operand ids = Output(DType::kI32, {1, 2});
+      const Operand weights = Output(DType::kF32, {1, 2});
+      ASSERT_OK(ops().Router(
+          stream(), {.x = x.view(), .gate = gate.view(), .ids = ids.mut(), .weights = weights.mut()}));
+      for (const double id : ids.Download()) EXPECT_TRUE(id >= 0 && id < 5) << id;
+      for (const double w : weights.Download())
+        EXPECT_TRUE(std::isnan(w)) << "expert " << expert << ": " << bad;
+    }
+  }
+}
+
 TEST_P(OpSuite, RouterBitsDoNotDependOnTheBatch) {
   constexpr int64_t kT = 60;
   constexpr int64_t kH = 203;
