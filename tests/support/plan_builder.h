@@ -22,6 +22,8 @@ struct DriverPicture {
 
 // One request as a test states it.
 struct DriverRequest {
+  // As the coordinator's, never used again on a pipeline: the first stage may still have to take in a token
+  // sampled for the one that had it before.
   uint64_t id = 1;
   std::vector<int32_t> prompt;
   std::vector<DriverPicture> pictures;

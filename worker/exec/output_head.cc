@@ -54,14 +54,19 @@ void OutputHead::RetireMasks(const v1::StepPlan& plan) {
 // A sequence with a bad row anywhere in its chunk ends now: its state and keys are poisoned.
 void OutputHead::EndBadRows(const Batch& batch, const std::vector<int32_t>& status, v1::StepResult& result) {
   for (const BatchSequence& s : batch.sequences()) {
-    for (int64_t r = s.row; r < s.row + s.count && !s.sequence->ended; ++r) {
+    if (s.sequence->ended) continue;
+    // The earliest part that went bad on any row: attention spreads it over the others, where a later part is
+    // noted.
+    int32_t first = kHealthy;
+    for (int64_t r = s.row; r < s.row + s.count; ++r) {
       const int32_t tag = status[static_cast<size_t>(r)];
-      if (tag < 0) continue;
-      v1::SequenceError* error = result.add_errors();
-      error->set_sequence(s.id);
-      error->set_message(DescribeHealth(tag));
-      s.sequence->ended = true;
+      if (tag >= 0 && (first == kHealthy || tag < first)) first = tag;
     }
+    if (first == kHealthy) continue;
+    v1::SequenceError* error = result.add_errors();
+    error->set_sequence(s.id);
+    error->set_message(DescribeHealth(first));
+    s.sequence->ended = true;
   }
 }
 

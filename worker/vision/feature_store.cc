@@ -104,12 +104,28 @@ absl::StatusOr<FeatureStore::Picture> FeatureStore::EncodeAndPack(ExecContext& c
   RETURN_IF_ERROR(ctx.device.CopyToHost(ctx.stream, out.raw(), host.data(), host.size() * sizeof(float)));
   RETURN_IF_ERROR(ctx.stream.Synchronize());
   for (size_t i = 0; i < host.size(); ++i) {
-    if (!std::isfinite(host[i])) {
-      return DataLoss("vision tower: NaN or infinity in feature row {} of picture {}",
-                      i / static_cast<size_t>(hidden), Hex(picture.key));
-    }
+    if (std::isfinite(host[i])) continue;
+    const size_t row = i / static_cast<size_t>(hidden);
+    ASSIGN_OR_RETURN(const std::string part, BadPart(ctx, picture, grid, row));
+    return DataLoss("{}: NaN or infinity in weights or activations (feature row {} of picture {})", part, row,
+                    Hex(picture.key));
   }
   return packed;
+}
+
+absl::StatusOr<std::string> FeatureStore::BadPart(ExecContext& ctx, const PictureTiles& picture,
+                                                  const ImageGrid& grid, size_t row) const {
+  const int64_t side = config_.vision->image_size;
+  const int64_t patches = config_.vision->patches();
+  const int32_t patch = PackingIndex(grid, [&](int64_t t) { return t * patches; })[row];
+  if (patch < 0) return "image_newline";
+  const int64_t tile_bytes = side * side * 3;
+  ASSIGN_OR_RETURN(const Buffer tile, ctx.device.Allocate(static_cast<size_t>(tile_bytes)));
+  RETURN_IF_ERROR(ctx.device.CopyToDevice(ctx.stream, picture.pixels.data() + patch / patches * tile_bytes,
+                                          tile.data(), static_cast<size_t>(tile_bytes)));
+  ASSIGN_OR_RETURN(const std::string part,
+                   tower_->FirstBadPart(ctx, TensorView(tile.data(), DType::kU8, {1, side, side, 3})));
+  return part.empty() ? "vision tower, though a second pass over the tile was clean" : part;
 }
 
 absl::StatusOr<TensorView> FeatureStore::Rows(const std::string& key, int64_t first, int64_t count) const {

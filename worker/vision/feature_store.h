@@ -31,7 +31,8 @@ class FeatureStore {
       : config_(config), processor_(processor), tower_(tower) {}
 
   // Encodes and packs; every rank of ctx.stage calls it with the same picture. A key that is held already is
-  // not encoded again. Returns the number of rows. Non-finite features are DATA_LOSS and are not kept.
+  // not encoded again. Returns the number of rows. Non-finite features are DATA_LOSS, which names the part of
+  // the tower, and are not kept.
   absl::StatusOr<int64_t> Encode(ExecContext& ctx, const PictureTiles& picture);
   void Evict(const std::string& key) { pictures_.erase(key); }
   // f32 [count, hidden]: packed rows [first, first + count). NOT_FOUND names the key; a range outside of the
@@ -47,6 +48,10 @@ class FeatureStore {
 
   absl::Status CheckPicture(const PictureTiles& picture, const ImageGrid& grid) const;
   absl::StatusOr<Picture> EncodeAndPack(ExecContext& ctx, const PictureTiles& picture, const ImageGrid& grid);
+  // What made this packed row NaN or infinite. Every rank finds it alone, by another pass over the row's
+  // tile.
+  absl::StatusOr<std::string> BadPart(ExecContext& ctx, const PictureTiles& picture, const ImageGrid& grid,
+                                      size_t row) const;
 
   const ModelConfig& config_;
   ImageProcessorConfig processor_;

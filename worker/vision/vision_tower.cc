@@ -58,14 +58,37 @@ absl::Status VisionTower::Encode(ExecContext& ctx, const TensorView& tiles, cons
   for (int64_t begin = 0; begin < n; begin += kTilesPerBatch) {
     const int64_t count = std::min(kTilesPerBatch, n - begin);
     const size_t mark = ctx.arena.used();
-    RETURN_IF_ERROR(EncodeBatch(ctx, tiles.Rows(begin, count), out.Rows(begin * patches, count * patches)));
+    RETURN_IF_ERROR(EncodeBatch(ctx, tiles.Rows(begin, count), out.Rows(begin * patches, count * patches),
+                                /*inspect=*/{}));
     ctx.arena.Rewind(mark);
   }
   return absl::OkStatus();
 }
 
-absl::Status VisionTower::EncodeBatch(ExecContext& ctx, const TensorView& tiles,
-                                      const MutTensorView& out) const {
+absl::StatusOr<std::string> VisionTower::FirstBadPart(ExecContext& ctx, const TensorView& tiles) const {
+  const int64_t rows = tiles.dim(0) * vision_.patches();
+  const int64_t width = linear2_.weight.dim(0);
+  ASSIGN_OR_RETURN(const Buffer out, ctx.device.Allocate(static_cast<size_t>(rows * width) * sizeof(float)));
+  std::string bad;
+  const auto look = [&](const std::string& part, const TensorView& values) -> absl::Status {
+    if (!bad.empty()) return absl::OkStatus();
+    std::vector<float> host(static_cast<size_t>(values.elements()));
+    RETURN_IF_ERROR(
+        ctx.device.CopyToHost(ctx.stream, values.raw(), host.data(), host.size() * sizeof(float)));
+    RETURN_IF_ERROR(ctx.stream.Synchronize());
+    if (!std::all_of(host.begin(), host.end(), [](float v) { return std::isfinite(v); })) bad = part;
+    return absl::OkStatus();
+  };
+  const size_t mark = ctx.arena.used();
+  const MutTensorView features(out.data(), DType::kF32, {rows, width});
+  RETURN_IF_ERROR(EncodeBatch(ctx, tiles, features, look));
+  ctx.arena.Rewind(mark);
+  RETURN_IF_ERROR(look("projector", features));
+  return bad;
+}
+
+absl::Status VisionTower::EncodeBatch(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out,
+                                      const Inspect& inspect) const {
   const int64_t n = tiles.dim(0);
   const int64_t patches = vision_.patches();
   const int64_t d = vision_.hidden;
@@ -91,9 +114,11 @@ absl::Status VisionTower::EncodeBatch(ExecContext& ctx, const TensorView& tiles,
                                                  .b = pre_norm_.bias,
                                                  .eps = static_cast<float>(vision_.layer_norm_eps),
                                                  .out = tokens}));
+  if (inspect) RETURN_IF_ERROR(inspect("vision embedding", tokens));
   for (size_t l = 0; l < layers_.size(); ++l) {
     ctx.activity.Set("vision layer", static_cast<int64_t>(l));
     RETURN_IF_ERROR(RunLayer(ctx, layers_[l], n, tokens));
+    if (inspect) RETURN_IF_ERROR(inspect(fmt::format("vision layer {}", l), tokens));
   }
   ctx.activity.Set("projector");
   for (int64_t i = 0; i < n; ++i) {  // per tile: the class token sits between tiles

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "model/config.h"
@@ -23,6 +25,9 @@ class VisionTower {
   // tiles u8 [n, S, S, 3] on the device -> out f32 [n * patches, text hidden]. Works through the tiles a few
   // at a time, so the arena's need (model/cost) does not depend on n.
   absl::Status Encode(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
+  // Which part gives NaN or infinity first for these few tiles, as an error names it ("vision layer 3");
+  // empty when none does. A pass of its own that looks at what every part gives: only errors pay for it.
+  absl::StatusOr<std::string> FirstBadPart(ExecContext& ctx, const TensorView& tiles) const;
   const TensorView& newline() const { return newline_; }
 
  private:
@@ -34,7 +39,11 @@ class VisionTower {
     Norm q, k, v, out, fc1, fc2;  // weight and bias
   };
 
-  absl::Status EncodeBatch(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
+  // Told of what each part gave: its name and its rows.
+  using Inspect = std::function<absl::Status(const std::string& part, const TensorView& rows)>;
+
+  absl::Status EncodeBatch(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out,
+                           const Inspect& inspect) const;
   absl::Status RunLayer(ExecContext& ctx, const Layer& layer, int64_t tiles, const MutTensorView& x) const;
   absl::Status Project(ExecContext& ctx, const TensorView& features, const MutTensorView& out) const;
 
