@@ -1,5 +1,5 @@
-// Every golden case in float32 on one rank: logits of every stored prefill row and decode step against the
-// reference, and 64 identical greedy tokens.
+// Every golden case in float32 on one rank: the whole logits of every decode step and of some prompt rows
+// against the reference, the best eight and the norm of more prompt rows, and 64 identical greedy tokens.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,16 +30,23 @@ TEST_P(ModelGolden, LogitsAndGreedyTokens) {
   ASSERT_OK_AND_ASSIGN(const DriverRequest request, checkpoint->Request(1, 4096));
   ASSERT_OK_AND_ASSIGN(const auto tokens, driver.Run({request}));
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> expected, checkpoint->ExpectedTokens());
+  EXPECT_EQ(expected.size(), 64U);
   EXPECT_EQ(tokens.at(1), expected);
+  // Row i is what follows token i: the last prompt row gives the first token, and nothing follows the last.
+  const auto first_step = static_cast<int64_t>(request.prompt.size()) - 1;
+  const auto end = first_step + static_cast<int64_t>(expected.size());
+  ASSERT_EQ(recorder.rows().size(), static_cast<size_t>(end)) << "a row of every position that is computed";
+  ASSERT_EQ(recorder.rows().rbegin()->first, end - 1);
 
   ASSERT_OK_AND_ASSIGN(const auto full_rows, golden.Ints("full_rows"));
   ASSERT_OK_AND_ASSIGN(const auto logits, golden.Floats("logits"));
   ASSERT_FALSE(full_rows.empty());
   const size_t vocab = logits.size() / full_rows.size();
   double worst = 0;
+  int64_t steps = 0;
   for (size_t r = 0; r < full_rows.size(); ++r) {
-    if (full_rows[r] >= static_cast<int32_t>(request.prompt.size() + expected.size()) - 1)
-      continue;  // never run
+    if (full_rows[r] >= first_step) ++steps;
+    ASSERT_TRUE(recorder.rows().contains(full_rows[r])) << "row " << full_rows[r] << " of " << end;
     const auto& row = recorder.rows().at(full_rows[r]);
     ASSERT_EQ(row.size(), vocab);
     double scale = 0;
@@ -53,15 +60,20 @@ TEST_P(ModelGolden, LogitsAndGreedyTokens) {
                                        << logits[r * vocab + v] << ", got " << row[v];
     }
   }
-  // Rows of which the best eight are stored.
+  EXPECT_EQ(steps, end - first_step) << "decode steps of which all logits are compared";
+  // Rows of which the best eight and the norm are stored.
   ASSERT_OK_AND_ASSIGN(const auto rows, golden.Ints("rows"));
   ASSERT_OK_AND_ASSIGN(const auto top_ids, golden.Ints("top_ids"));
   ASSERT_OK_AND_ASSIGN(const auto top_logits, golden.Floats("top_logits"));
+  ASSERT_OK_AND_ASSIGN(const auto norms, golden.Floats("row_norms"));
+  ASSERT_EQ(norms.size(), rows.size());
   const size_t k = top_ids.size() / rows.size();
-  size_t compared = 0;
   for (size_t r = 0; r < rows.size(); ++r) {
     const auto found = recorder.rows().find(rows[r]);
-    if (found == recorder.rows().end()) continue;  // what follows the last token is never computed
+    ASSERT_TRUE(found != recorder.rows().end()) << "row " << rows[r] << " of " << end;
+    double squares = 0;
+    for (const float v : found->second) squares += static_cast<double>(v) * static_cast<double>(v);
+    EXPECT_NEAR(std::sqrt(squares), norms[r], kBound * static_cast<double>(norms[r])) << "row " << rows[r];
     double scale = 0;
     for (size_t i = 0; i < k; ++i)
       scale = std::max(scale, std::fabs(static_cast<double>(top_logits[r * k + i])));
@@ -72,9 +84,7 @@ TEST_P(ModelGolden, LogitsAndGreedyTokens) {
       worst = std::max(worst, error / scale);
       EXPECT_LE(error, kBound * scale) << "row " << rows[r] << ", best " << i;
     }
-    ++compared;
   }
-  EXPECT_GE(compared, expected.size() - 1) << "every decode step is compared";
   RecordProperty("worst_relative_error", std::to_string(worst));
   std::printf("%s: worst error %.2e of the row's largest logit\n", GetParam().c_str(), worst);
 }

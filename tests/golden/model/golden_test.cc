@@ -80,6 +80,12 @@ void CheckCase(const ModelCase& golden) {
   } else if (!config.contains("text_config")) {
     EXPECT_EQ(config.at("vocab_size").get<size_t>(), vocab);
   }
+  EXPECT_EQ(greedy.size(), 64U);
+  // Every decode row is kept whole.
+  ASSERT_GE(full_rows.size(), greedy.size());
+  for (size_t i = 0; i < greedy.size(); ++i) {
+    EXPECT_EQ(static_cast<size_t>(full_rows[full_rows.size() - greedy.size() + i]), prompt.size() - 1 + i);
+  }
   const size_t first = rows.size() - greedy.size();
   EXPECT_EQ(static_cast<size_t>(rows[first]) + 1, prompt.size());
   for (size_t i = 0; i < greedy.size(); ++i) EXPECT_EQ(top_ids[(first + i) * 8], greedy[i]);

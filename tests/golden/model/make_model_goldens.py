@@ -28,8 +28,9 @@ MIN_GAP = 20 * TOLERANCE  # greedy choices closer than this (relative, again) sa
 MIN_MARGIN = 1e-4  # router logits: second choice against the first one left out
 AGREE = 2e-5  # the two sources, relative to the row's (or tensor's) largest value
 MIN_DISTINCT = 12  # different greedy ids: an answer that repeats itself early tests little
+NEW_TOKENS = 64
 TOP = 8
-LOGIT_FLOATS = 12000  # full rows kept of one case
+PROMPT_FLOATS = 3000  # logits of prompt rows kept whole of one case, besides every decode row
 SAMPLE = 48  # rows kept of features and packed features
 
 
@@ -123,11 +124,11 @@ def greedy(ref, m, embeds, count):
 def attempt(case, m, ref, orc, seed):
     inputs = Inputs(case, m, seed)
     vit, packed = features(ref, m, inputs)
-    found = greedy(ref, m, ref.embed(inputs.ids, packed), case.new_tokens)
+    found = greedy(ref, m, ref.embed(inputs.ids, packed), NEW_TOKENS)
     if found is None:
         return None
     ids, decoded, states = found
-    if len(set(ids)) < min(MIN_DISTINCT, case.new_tokens // 2):
+    if len(set(ids)) < MIN_DISTINCT:
         return None
     sequence = inputs.ids + ids[:-1]
     logits = ref.forward(ref.embed(sequence, packed))
@@ -158,7 +159,7 @@ def attempt(case, m, ref, orc, seed):
 
 def arrays(case, m, r):
     """Row i of the logits says what follows token i of prompt + greedy; see README.md for each array."""
-    blob, prompt, steps = Blob(), len(r["inputs"].ids), case.new_tokens
+    blob, prompt, steps = Blob(), len(r["inputs"].ids), NEW_TOKENS
     count = prompt + steps - 1
     blob.add("prompt_ids", r["inputs"].ids, "i32")
     blob.add("greedy_ids", r["ids"], "i32")
@@ -169,8 +170,8 @@ def arrays(case, m, r):
     blob.add("top_ids", order, "i32")
     blob.add("top_logits", np.take_along_axis(r["logits"][rows], order, axis=-1), "f32")
     blob.add("row_norms", np.linalg.norm(r["logits"][rows].astype(np.float64), axis=-1), "f32")
-    most = max(2, LOGIT_FLOATS // m.vocab)
-    full = rows if len(rows) <= most else sorted({prompt - 1, *(rows[i] for i in spread(len(rows), most - 1))})
+    ahead = [i for i in rows if i < prompt]
+    full = sorted({*(ahead[i] for i in spread(len(ahead), max(2, PROMPT_FLOATS // m.vocab))), *range(prompt - 1, count)})
     blob.add("full_rows", full, "i32")
     blob.add("logits", r["logits"][full], "f32")
     at = spread(count, 6)
