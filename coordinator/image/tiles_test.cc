@@ -26,6 +26,19 @@ TEST(Tiles, EqualPillowsPipelineToTheLastBit) {
   }
 }
 
+// Hundreds of random sizes at the released tiles. A key covers every byte of all tiles.
+TEST(Tiles, EqualPillowsPipelineForRandomSizes) {
+  const ImageProcessorConfig released = ConfigFromGolden(GoldenJson("geometry.json")["configs"]["released"]);
+  const nlohmann::json cases = GoldenJson("pixels.json")["random_released"];
+  ASSERT_GE(cases.size(), 500u);
+  for (const auto& c : cases) {
+    const RgbImage image = TestPicture({.height = c[0], .width = c[1]}, c[2].get<uint32_t>());
+    ASSERT_OK_AND_ASSIGN(const ImageTiles tiles, MakeTiles(image, released));
+    EXPECT_EQ(tiles.grid.tile_count(), c[3]) << c;
+    EXPECT_EQ(tiles.key.substr(0, 16), c[4]) << c;
+  }
+}
+
 TEST(Tiles, TheKeyCoversPixelsAndSize) {
   const std::vector<uint8_t> pixels = {1, 2, 3};
   const std::vector<uint8_t> others = {1, 2, 4};

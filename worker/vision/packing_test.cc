@@ -1,8 +1,15 @@
-// Literal packings of small grids, and the totals of the worked table of picture sizes.
+// Literal packings of small grids, the totals of the worked table of picture sizes, and the order of rows
+// that transformers' LLaVA-NeXT packs the same sizes and hundreds of random ones in
+// (tests/golden/image/make_image_goldens.py).
 #include "worker/vision/packing.h"
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "base/file.h"
+#include "base/sha256.h"
 #include "tests/support/status_matchers.h"
 
 namespace fulger {
@@ -45,6 +52,38 @@ TEST(Packing, TilesMayLieAnywhere) {
   ASSERT_OK(grid.status());
   EXPECT_EQ(PackingIndex(*grid, [](int64_t tile) { return tile == 0 ? 100 : 200; }),
             (std::vector<int32_t>{100, 101, 102, 103, 200, 201, -1, 202, 203, -1}));
+}
+
+nlohmann::json GoldenJson(const std::string& name) {
+  return nlohmann::json::parse(ReadFile("tests/golden/image/" + name).value_or("{}"));
+}
+
+TEST(Packing, TheOrderIsTransformersOwn) {
+  const nlohmann::json configs = GoldenJson("geometry.json")["configs"];
+  const nlohmann::json cases = GoldenJson("packing.json");
+  std::map<std::string, int> checked;
+  for (const auto& [name, rows] : cases.items()) {
+    ImageProcessorConfig config = DefaultImageProcessorConfig();
+    config.tile_size = configs[name]["tile"];
+    config.patch_size = configs[name]["patch"];
+    config.pinpoints.clear();
+    for (const auto& pair : configs[name]["pinpoints"]) {
+      config.pinpoints.push_back({.height = pair[0], .width = pair[1]});
+    }
+    const int64_t patches =
+        int64_t{config.tile_size / config.patch_size} * (config.tile_size / config.patch_size);
+    for (const auto& row : rows) {
+      ASSERT_OK_AND_ASSIGN(const ImageGrid grid, SelectGrid({.height = row[0], .width = row[1]}, config));
+      const std::vector<int32_t> index = PackingIndex(grid, [&](int64_t tile) { return tile * patches; });
+      EXPECT_EQ(index.size(), row[2]) << name << " " << row;
+      Sha256 hash;
+      hash.Update(std::as_bytes(std::span(index)));
+      EXPECT_EQ(hash.HexDigest().substr(0, 16), row[3]) << name << " " << row;
+      ++checked[name];
+    }
+  }
+  EXPECT_GE(checked["released"], 520) << "the table's sizes and 500 others";
+  EXPECT_EQ(checked.size(), 5U);
 }
 
 TEST(Packing, ReleasedSizes) {

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Expected values for coordinator/image, computed by Pillow and by formulas written here, never by our own code.
+"""Expected values for coordinator/image and worker/vision/packing, computed by Pillow, by transformers and by formulas
+written here, never by our own code.
 
-    pip install pillow numpy && python3 tests/golden/image/make_image_goldens.py
+    pip install pillow numpy torch transformers && python3 tests/golden/image/make_image_goldens.py [PART...]
 
 writes geometry.json (canvas, resized size, token count), pixels.json (SHA-256 of resized pictures and tiles),
-codecs.json with files/ (small encoded pictures, and the RGB pixels that Pillow reads from them).
+packing.json (SHA-256 of the order of feature rows), codecs.json with files/ (small encoded pictures, and the RGB pixels
+that Pillow reads from them); or only the parts named.
+Canvas, unpadded map and order of rows are LLaVA-NeXT's select_best_resolution, unpad_image and pack_image_features.
 Reference steps: Image.open, ImageOps.exif_transpose, convert("RGB"), then the released processor's order: thumbnail,
 resize with the aspect kept (floor), centre on black, cut row by row.
 
@@ -18,10 +21,13 @@ import pathlib
 import random
 import struct
 import sys
+import types
 
 import numpy as np
 import PIL
+import torch
 from PIL import Image
+from transformers.models.llava_next.modeling_llava_next import LlavaNextModel, select_best_resolution, unpad_image
 
 import codec_files
 from pictures import picture
@@ -45,17 +51,6 @@ HARD = [(1348, 1798), (1, 145), (1, 300), (1, 2015), (145, 1), (2016, 1), (2015,
         (335, 337), (4000, 4000), (16000, 9000)]
 
 
-def best_canvas(h, w, pinpoints):
-    best, best_key = None, None
-    for height, width in pinpoints:
-        scale = min(width / w, height / h)
-        effective = min(int(w * scale) * int(h * scale), w * h)
-        key = (effective, -(width * height - effective))
-        if best_key is None or key > best_key:
-            best, best_key = (height, width), key
-    return best
-
-
 def fit(h, w, height, width):
     if w / h > width / height:
         new_h, new_w = width * h // w, width
@@ -64,23 +59,12 @@ def fit(h, w, height, width):
     return new_h, new_w, (height - new_h) // 2, (width - new_w) // 2
 
 
-def unpadded_shape(h, w, rows, cols):
-    """By slicing an array, as the model does, so that the slice bounds are Python's."""
-    patches = np.zeros((rows, cols))
-    if w / h > cols / rows:
-        pad = (rows - h * cols // w) // 2
-        patches = patches[pad:rows - pad, :]
-    else:
-        pad = (cols - w * rows // h) // 2
-        patches = patches[:, pad:cols - pad]
-    return patches.shape
-
-
 def geometry_row(h, w, config):
-    height, width = best_canvas(h, w, config["pinpoints"])
+    height, width = select_best_resolution((h, w), config["pinpoints"])
     new_h, new_w, top, left = fit(h, w, height, width)
     side = config["tile"] // config["patch"]
-    rows, cols = unpadded_shape(h, w, height // config["tile"] * side, width // config["tile"] * side)
+    patches = torch.zeros((1, height // config["tile"] * side, width // config["tile"] * side))
+    rows, cols = unpad_image(patches, (h, w)).shape[1:]
     return [h, w, height, width, new_h, new_w, top, left, rows, cols, side * side + rows * (cols + 1)]
 
 
@@ -119,7 +103,7 @@ def resize(image, width, height):
 
 
 def tiles_of(image, config):
-    height, width = best_canvas(image.height, image.width, config["pinpoints"])
+    height, width = select_best_resolution((image.height, image.width), config["pinpoints"])
     new_h, new_w, top, left = fit(image.height, image.width, height, width)
     canvas = Image.new("RGB", (width, height))
     canvas.paste(resize(image, new_w, new_h), (left, top))
@@ -154,9 +138,44 @@ def make_pixels():
         # 16 digits per tile keep the file small; the key covers every byte of all of them.
         tiles.append({"config": name, "height": h, "width": w, "seed": seed, "tiles": [sha(p)[:16] for p in parts],
                       "key": key})
+    rng = random.Random(336)
+    many = []
+    while len(many) < 520:
+        limit = rng.choice([40, 250, 500, 900])
+        h, w, seed = rng.randint(1, limit), rng.randint(1, limit), 1000 + len(many)
+        if max(h, w) > 300 * min(h, w):
+            continue
+        parts = tiles_of(Image.fromarray(picture(h, w, seed)), RELEASED)
+        many.append([h, w, seed, len(parts), sha(b"".join(parts) + struct.pack("<II", h, w))[:16]])
     corner = picture(40, 30, 5)
     write_json("pixels.json", {"picture_40x30_seed5": sha(corner.tobytes()),
-                               "resizes": resizes, "tiles": tiles})
+                               "resizes": resizes, "tiles": tiles, "random_released": many})
+
+
+def packing_row(h, w, config):
+    """[h, w, rows, digits of the SHA-256 over their order]: int32, patch p of tile t is t * patches + p, a newline -1."""
+    side = config["tile"] // config["patch"]
+    vision = types.SimpleNamespace(image_size=config["tile"], patch_size=config["patch"])
+    model = types.SimpleNamespace(config=types.SimpleNamespace(vision_config=vision,
+                                                               image_grid_pinpoints=config["pinpoints"]))
+    height, width = select_best_resolution((h, w), config["pinpoints"])
+    tiles = 1 + height // config["tile"] * (width // config["tile"])
+    features = torch.arange(tiles * side * side).reshape(tiles, side * side, 1)
+    packed, _ = LlavaNextModel.pack_image_features(model, [features], [[h, w]], "default", torch.tensor([-1]))
+    order = packed[0].reshape(-1).numpy().astype("<i4")
+    return [h, w, len(order), sha(order.tobytes())[:16]]
+
+
+def make_packing():
+    rng = random.Random(74)
+    cases = {}
+    for name, config in CONFIGS.items():
+        sizes = list(TABLE + HARD) if name == "released" else []
+        for _ in range(520 if name == "released" else 60):
+            limit = rng.choice([64, 700, 2500, 6000])
+            sizes.append((rng.randint(1, limit), rng.randint(1, limit)))
+        cases[name] = [packing_row(h, w, config) for h, w in sizes if geometry_row(h, w, config)[4:6].count(0) == 0]
+    write_json("packing.json", cases)
 
 
 def write_json(name, value):
@@ -170,10 +189,18 @@ def write_json(name, value):
     (HERE / name).write_text(dump(value, 3) + "\n")
 
 
-def main():
-    make_geometry()
-    make_pixels()
+def make_codecs():
     write_json("codecs.json", {"cases": codec_files.make(HERE / "files")})
+
+
+def main():
+    parts = {"geometry": make_geometry, "pixels": make_pixels, "packing": make_packing, "codecs": make_codecs}
+    unknown = set(sys.argv[1:]) - parts.keys()
+    if unknown:
+        sys.exit(f"no such parts: {sorted(unknown)}; there are {list(parts)}")
+    for name, make in parts.items():
+        if name in sys.argv[1:] or len(sys.argv) == 1:
+            make()
     return 0
 
 
