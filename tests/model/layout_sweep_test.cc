@@ -1,6 +1,6 @@
 // The layout never changes the answer: the same greedy tokens as the reference, and the same seeded tokens as
-// one rank, whatever tp x pp x ep x vision, chunking, batch mix and number of steps in flight. Ranks are
-// threads here; tests/cluster runs the same model over MPI.
+// one rank, whatever tp x pp x ep x vision, chunking, batch mix and number of steps in flight; and every rank
+// reads and holds what the plan says. Ranks are threads here; tests/cluster runs the same model over MPI.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,14 +16,20 @@
 namespace fulger {
 namespace {
 
-constexpr int kText = 1, kPicture = 2, kSeeded = 3, kLate = 4, kKinds = 4;
+constexpr int kText = 1, kPicture = 2, kSeeded = 3, kLate = 4, kLong = 5, kKinds = 5;
+constexpr size_t kLongPrompt = 620;  // more than any chunk, and than lightning's blocks of 256
+
+// Of the request at this place of a batch. In small chunks the long prompt would be hundreds of steps.
+int KindAt(int place, int64_t chunk) {
+  return chunk < 64 ? 1 + place % (kKinds - 1) : 1 + (place + kKinds - 1) % kKinds;
+}
 
 struct Case {
   Layout layout;
   int64_t chunk = 64;
   int in_flight = 1;
   int64_t block_size = 16;  // tokens of a KV block
-  int batch = 4;            // requests, of the kinds below in turn
+  int batch = kKinds;       // requests, of the kinds above in turn
 };
 
 std::string CaseName(const testing::TestParamInfo<Case>& info) {
@@ -37,13 +43,9 @@ class LayoutSweep : public testing::TestWithParam<Case> {
   static void SetUpTestSuite() {
     text_ = *GoldenCheckpoint::Make("g5_text");
     picture_ = *GoldenCheckpoint::Make("g5_image_middle");
-    const Case alone{.layout = {}, .chunk = 4096, .in_flight = 1};
-    auto tokens = RunBatch(alone);
-    ASSERT_TRUE(tokens.ok()) << tokens.status();
-    baseline_ = new std::map<uint64_t, std::vector<int32_t>>(*std::move(tokens));
-    auto int8 = RunBatch({.layout = {.experts = ExpertFormat::kInt8}, .chunk = 4096, .in_flight = 1});
-    ASSERT_TRUE(int8.ok()) << int8.status();
-    int8_baseline_ = new std::map<uint64_t, std::vector<int32_t>>(*std::move(int8));
+    baseline_ = new Tokens(Alone({}));
+    int8_baseline_ = new Tokens(Alone({.experts = ExpertFormat::kInt8}));
+    ExpectClearChoices();
   }
   static void TearDownTestSuite() {
     text_.reset();
@@ -52,24 +54,73 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     delete int8_baseline_;
   }
 
-  // Requests in turn: the golden text, the golden picture, a seeded one, and one that joins late and leaves
-  // early.
-  static absl::StatusOr<std::map<uint64_t, std::vector<int32_t>>> RunBatch(const Case& c) {
+  using Tokens = std::map<uint64_t, std::vector<int32_t>>;  // by request; of a baseline, by kind
+
+  // One request of each kind on one rank, each prompt whole.
+  static Tokens Alone(const Layout& layout) {
+    const auto tokens = RunBatch({.layout = layout, .chunk = 4096});
+    EXPECT_TRUE(tokens.ok()) << tokens.status();
+    Tokens by_kind;
+    for (int i = 0; i < kKinds && tokens.ok(); ++i) {
+      by_kind[static_cast<uint64_t>(KindAt(i, 4096))] = tokens->at(static_cast<uint64_t>(1 + i));
+    }
+    return by_kind;
+  }
+
+  // The reference leaves room between the first two logits at every step of its cases; the long prompt is
+  // none of them.
+  static void ExpectClearChoices() {
+    LogitsRecorder recorder;
+    ThreadReplicaOptions options;
+    options.logits = &recorder;
+    ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(text_->dir(), Layout{}, options));
+    PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
+    ASSERT_OK_AND_ASSIGN(const DriverRequest request, MakeRequest(kLong, 4096));
+    ASSERT_OK(driver.Run({request}).status());
+    for (auto row = recorder.rows().find(kLongPrompt - 1); row != recorder.rows().end(); ++row) {
+      std::vector<float> logits = row->second;
+      std::sort(logits.rbegin(), logits.rend());
+      EXPECT_GT(logits[0] - logits[1], 0.002F * std::max(std::abs(logits[0]), std::abs(logits.back())))
+          << "position " << row->first << ": take another prompt";
+    }
+  }
+
+  // The plan's bytes of every rank, per component: read from the files (in which all is float32) and held.
+  static void ExpectThePlansBytes(const ThreadReplica& replica) {
+    const std::vector<TensorSpec> table = TensorTable(replica.config());
+    for (const RankPlan& rank : replica.plan().ranks) {
+      const auto r = static_cast<size_t>(rank.rank);
+      EXPECT_EQ(replica.held()[r], RankWeightBytes(table, rank, DType::kF32)) << "rank " << r;
+      RankPlan in_files = rank;
+      in_files.expert_format = ExpertFormat::kStored;
+      const LoadStats& loaded = replica.loaded()[r];
+      EXPECT_EQ(loaded.used, RankWeightBytes(table, in_files, DType::kF32)) << "rank " << r;
+      int64_t gaps = 0;  // the most that may be read between the rows of column cuts
+      for (const TensorSlice& slice : RankTensors(table, rank)) {
+        const TensorSpec& spec = table[slice.tensor];
+        if (spec.shape.size() < 2 || slice.columns.size() == spec.shape[1]) continue;
+        gaps += (slice.rows.size() - 1) * std::max(4 * slice.columns.size(), LoadOptions{}.gap_bytes);
+      }
+      EXPECT_LE(loaded.bytes_read - loaded.bytes_used, gaps) << "rank " << r;
+    }
+  }
+
+  // Requests in turn: the golden text, the golden picture, a seeded one, one that joins late and leaves
+  // early, and, first in large chunks, one with a long prompt.
+  static absl::StatusOr<Tokens> RunBatch(const Case& c) {
     ThreadReplicaOptions options;
     options.runner.slots = 9;
+    options.runner.max_step_tokens = 2048;
     options.runner.block_size = c.block_size;
     options.runner.blocks = 4096 / c.block_size;
     // Both cases are of one model with one set of weights.
     ASSIGN_OR_RETURN(auto replica, ThreadReplica::Start(text_->dir(), c.layout, options));
-    for (const RankPlan& rank : replica->plan().ranks) {
-      const ComponentBytes expected = RankWeightBytes(TensorTable(replica->config()), rank, DType::kF32);
-      EXPECT_EQ(replica->held()[static_cast<size_t>(rank.rank)], expected) << "rank " << rank.rank;
-    }
+    ExpectThePlansBytes(*replica);
     RETURN_IF_ERROR(picture_->Encode(*replica));
     PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
     std::vector<DriverRequest> requests;
     for (int i = 0; i < c.batch; ++i) {
-      ASSIGN_OR_RETURN(requests.emplace_back(), MakeRequest(1 + i % kKinds, c.chunk));
+      ASSIGN_OR_RETURN(requests.emplace_back(), MakeRequest(KindAt(i, c.chunk), c.chunk));
       requests.back().id = static_cast<uint64_t>(1 + i);
     }
     return driver.RunAhead(requests, c.in_flight);
@@ -90,16 +141,22 @@ class LayoutSweep : public testing::TestWithParam<Case> {
       r.start_step = 5;
       r.sampling.set_max_tokens(7);
     }
+    if (kind == kLong) {
+      for (size_t i = r.prompt.size(); i < kLongPrompt; ++i) {
+        r.prompt.push_back((31 * r.prompt[i % 24] + 17 * static_cast<int32_t>(i)) % 997);
+      }
+      r.sampling.set_max_tokens(5);
+    }
     return r;
   }
 
   static std::unique_ptr<GoldenCheckpoint> text_, picture_;
-  static std::map<uint64_t, std::vector<int32_t>>*baseline_, *int8_baseline_;
+  static Tokens *baseline_, *int8_baseline_;
 };
 
 std::unique_ptr<GoldenCheckpoint> LayoutSweep::text_, LayoutSweep::picture_;
-std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::baseline_ = nullptr;
-std::map<uint64_t, std::vector<int32_t>>* LayoutSweep::int8_baseline_ = nullptr;
+LayoutSweep::Tokens* LayoutSweep::baseline_ = nullptr;
+LayoutSweep::Tokens* LayoutSweep::int8_baseline_ = nullptr;
 
 TEST_P(LayoutSweep, SameTokens) {
   ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
@@ -108,7 +165,7 @@ TEST_P(LayoutSweep, SameTokens) {
   std::vector<int32_t> late(text.begin(), text.begin() + 7);
   ASSERT_EQ(baseline_->at(kSeeded).size(), 24);
   for (int i = 0; i < GetParam().batch; ++i) {
-    const int kind = 1 + i % kKinds;
+    const int kind = KindAt(i, GetParam().chunk);
     if (GetParam().layout.experts == ExpertFormat::kInt8) {
       // Another model than the reference's, and the same one in every layout.
       EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), int8_baseline_->at(static_cast<uint64_t>(kind)))
@@ -117,13 +174,14 @@ TEST_P(LayoutSweep, SameTokens) {
     }
     const std::vector<int32_t>& expected = kind == kText      ? text
                                            : kind == kPicture ? picture
-                                           : kind == kSeeded  ? baseline_->at(kSeeded)
-                                                              : late;
+                                           : kind == kLate    ? late
+                                                              : baseline_->at(static_cast<uint64_t>(kind));
     EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), expected) << "request " << i << " of kind " << kind;
   }
 }
 
-// Every tp with every ep that divides it at pp 1 and 2, within 32 ranks; deeper pipelines at tp 1 and 2.
+// Every tp with every ep that divides it at pp 1 and 2, within 32 ranks; deeper pipelines at tp 1 and 2; each
+// with and without a vision rank.
 std::vector<Case> AllLayouts() {
   std::vector<Case> cases;
   int n = 0;
@@ -136,12 +194,16 @@ std::vector<Case> AllLayouts() {
   for (int pp : {1, 2}) {
     for (int tp : {1, 2, 4, 8, 16}) {
       for (int ep = 1; ep <= tp; ep *= 2) {
-        if (pp * tp <= 32) add({.pp = pp, .tp = tp, .ep = ep, .vision = pp * tp < 32 ? n % 2 : 0});
+        for (int vision = 0; pp * tp + vision <= 32 && vision < 2; ++vision) {
+          add({.pp = pp, .tp = tp, .ep = ep, .vision = vision});
+        }
       }
     }
   }
   for (int pp : {4, 8}) {
-    for (int tp : {1, 2}) add({.pp = pp, .tp = tp, .ep = 1, .vision = n % 2});
+    for (int tp : {1, 2}) {
+      for (int vision : {0, 1}) add({.pp = pp, .tp = tp, .ep = 1, .vision = vision});
+    }
   }
   add({.pp = 2, .tp = 2, .ep = 2, .vision = 2});
   return cases;
@@ -155,7 +217,7 @@ std::vector<Case> Pairs() {
                                        {.pp = 2, .tp = 2, .ep = 2, .vision = 1},
                                        {.pp = 4, .vision = 2},
                                        {.pp = 8, .tp = 2}};
-  const std::vector<int> batches = {1, 2, 3, 5, 8};
+  const std::vector<int> batches = {1, 2, 3, 4, 5, 6, 7, 8};
   const std::vector<int64_t> chunks = {1, 2, 13, 100, 600};
   const std::vector<int64_t> blocks = {1, 4, 16, 64, 256};
   const std::vector<int> ahead = {1, 2, 5};

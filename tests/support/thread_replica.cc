@@ -47,6 +47,7 @@ absl::StatusOr<std::unique_ptr<ThreadReplica>> ThreadReplica::Start(const std::s
   const int ranks = layout.ranks();
   replica->world_ = std::make_unique<ThreadWorld>(ranks);
   replica->held_.resize(static_cast<size_t>(ranks));
+  replica->loaded_.resize(static_cast<size_t>(ranks));
   for (int r = 0; r < ranks; ++r) {
     auto rank = std::make_unique<Rank>();
     rank->index = r;
@@ -84,7 +85,8 @@ absl::Status ThreadReplica::SetUp(Rank& rank) {
   load.dtype = options_.weights_as_f32 ? WeightDType::kF32 : WeightDType::kKeep;
   const RankPlan& own = plan_.ranks[static_cast<size_t>(rank.index)];
   ASSIGN_OR_RETURN(load.reduce_row_maxima, MakeRowMaximum(plan_, rank.index, *rank.fabric, *rank.device));
-  ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, load));
+  ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, load,
+                                             &loaded_[static_cast<size_t>(rank.index)]));
   held_[static_cast<size_t>(rank.index)] = rank.weights->bytes();
   ASSIGN_OR_RETURN(rank.runner,
                    RankRunner::Create({.config = config_,

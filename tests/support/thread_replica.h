@@ -38,6 +38,8 @@ class ThreadReplica {
   const ModelConfig& config() const { return config_; }
   // What each rank's weights take, per component.
   const std::vector<ComponentBytes>& held() const { return held_; }
+  // What each rank read of the checkpoint.
+  const std::vector<LoadStats>& loaded() const { return loaded_; }
 
   // Queues the plan on every rank that a coordinator would reach; never blocks.
   void Submit(std::shared_ptr<const v1::StepPlan> plan);
@@ -72,6 +74,7 @@ class ThreadReplica {
   std::vector<TensorSpec> table_;
   std::unique_ptr<ThreadWorld> world_;
   std::vector<ComponentBytes> held_;
+  std::vector<LoadStats> loaded_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   BoundedQueue<absl::StatusOr<v1::StepResult>> results_{1 << 16};
   BoundedQueue<std::pair<std::string, absl::StatusOr<int64_t>>> pictures_{1 << 16};

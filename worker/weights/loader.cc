@@ -146,6 +146,7 @@ class LoadRun {
       }
       free_.Push(done.staging);
     }
+    state_.stats.used[static_cast<size_t>(piece.target->spec->component)] += piece.used_bytes();
     state_.stats.bytes_used += piece.used_bytes();
     state_.stats.bytes_read += piece.read_bytes();
   }

@@ -49,8 +49,11 @@ struct LoadOptions {
 };
 
 struct LoadStats {
-  int64_t bytes_used = 0;  // of the checkpoint: the plan's bytes in the checkpoint's element types
-  int64_t bytes_read = 0;  // the same plus columns read and thrown away
+  ComponentBytes used{};   // of the checkpoint: the plan's bytes in the checkpoint's element types
+  int64_t bytes_used = 0;  // all components
+  // The same plus columns read and thrown away: between two rows of a column cut at most as many bytes as the
+  // cut has in a row, or gap_bytes, whichever is more.
+  int64_t bytes_read = 0;
   double seconds = 0;
 };
 

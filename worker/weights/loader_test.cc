@@ -140,6 +140,36 @@ TEST_F(Loader, OverreadIsCounted) {
   EXPECT_EQ(coalesced.bytes_read - exact.bytes_read, 4 * 23 * 4 * 18 + 16 * 23 * 4 * 15);
 }
 
+// Gaps are read and thrown away up to gap_bytes, or where a cut is half of each row, and never beyond.
+TEST_F(Loader, OverreadIsBounded) {
+  Write(DType::kF32);
+  ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
+  MemoryDevice device(true);
+  const auto overread = [&](int tp, int64_t gap_bytes) -> int64_t {
+    const Plan plan = *MakePlan(config_, MakeLayout(1, tp));
+    LoadStats stats;
+    LoadOptions options;
+    options.gap_bytes = gap_bytes;
+    EXPECT_OK(LoadWeights(checkpoint, plan.ranks[1], device, options, &stats).status());
+    int64_t bound = 0;
+    for (const TensorSlice& slice : RankTensors(checkpoint.table(), plan.ranks[1])) {
+      const TensorSpec& spec = checkpoint.table()[slice.tensor];
+      if (spec.shape.size() < 2 || slice.columns.size() == spec.shape[1]) continue;
+      bound += (slice.rows.size() - 1) * std::max<int64_t>(4 * slice.columns.size(), gap_bytes);
+    }
+    EXPECT_GT(bound, 0);
+    EXPECT_LE(stats.bytes_read - stats.bytes_used, bound) << "tp " << tp << ", gaps of " << gap_bytes;
+    return stats.bytes_read - stats.bytes_used;
+  };
+  // Cut in four, as above: gaps of 18 and of 15 floats.
+  EXPECT_EQ(overread(4, 59), 0);
+  EXPECT_EQ(overread(4, 60), 16 * 23 * 60);
+  EXPECT_EQ(overread(4, 71), 16 * 23 * 60);
+  EXPECT_EQ(overread(4, 72), 4 * 23 * 72 + 16 * 23 * 60);
+  // Cut in two: half of each row, so whole rows whatever gap_bytes says.
+  EXPECT_EQ(overread(2, 0), 4 * 23 * 4 * 12 + 16 * 23 * 4 * 10);
+}
+
 TEST_F(Loader, DeviceMemoryIsFilledThroughCopiesOfOneThread) {
   Write(DType::kBF16);
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
