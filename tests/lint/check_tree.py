@@ -1,12 +1,39 @@
 #!/usr/bin/env python3
-"""Small rules that keep the tree readable: file length, formatting, no stray large files."""
+"""Small rules that keep the tree readable: file length, formatting, no stray large files, every header in the HDRS of a
+library (the target check_headers compiles those alone)."""
+import fnmatch
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 MAX_LINES = 600
 MAX_BYTES = 2_000_000
+# Headers that cannot be compiled alone, and why.
+NOT_ALONE = {
+    "kernels/cpu/vec*.h": "one instruction set each; compiled with that set's flags only",
+    "kernels/cpu/*_kernel.h": "loops over vec.h, included by one kernels_ISA.cc each",
+    "deploy/cmake/tsan_protobuf.h": "a forced include of generated code, for the thread sanitizer",
+}
+
+
+def headers_of_libraries(files):
+    """The HDRS of every fulger_library in the tree."""
+    listed = set()
+    for path in files:
+        if os.path.basename(path) != "CMakeLists.txt":
+            continue
+        with open(path, encoding="utf-8") as file:
+            text = re.sub("#.*", "", file.read())
+        for call in re.findall(r"fulger_library\(([^)]*)\)", text):
+            keyword = None
+            for word in call.split():
+                if word in ("NAME", "SRCS", "HDRS", "DEPS"):
+                    keyword = word
+                elif keyword == "HDRS":
+                    listed.add(os.path.normpath(os.path.join(os.path.dirname(path), word)))
+    return listed
 
 
 def main():
@@ -22,6 +49,14 @@ def main():
     for path in files:
         if os.path.getsize(path) > MAX_BYTES:
             errors.append(f"{path}: {os.path.getsize(path)} bytes, at most {MAX_BYTES}")
+    headers = {f for f in files if f.endswith(".h")}
+    alone = headers_of_libraries(files)
+    for pattern in NOT_ALONE:
+        matched = {f for f in headers if fnmatch.fnmatch(f, pattern)}
+        if not matched - alone:
+            errors.append(f"tests/lint/check_tree.py: NOT_ALONE names {pattern}, which no unlisted header matches")
+        headers -= matched
+    errors += [f"{path}: in the HDRS of no fulger_library, so nothing compiles it alone" for path in sorted(headers - alone)]
     formatter = shutil.which("clang-format")
     if formatter is None:
         errors.append("clang-format is missing: deploy/ci/install-deps.sh installs it")
