@@ -55,7 +55,7 @@ TEST_P(Int8, LogitsStayWithinTheDerivedBoundOfBfloat16) {
   ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(checkpoint->dir()));
   const double rounding = WorstRounding(checkpoint->golden(), config);
   const double bound = 4 * std::sqrt(3 * static_cast<double>(config.text.layers())) * rounding;
-  ExpectRowsWithin(GetParam(), bf16, int8, bound);
+  ExpectRowsWithin(GetParam(), config.text, bf16, int8, bound);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Int8, testing::Values("g0_images", "g0_text", "g1_text", "g3_t257"));
