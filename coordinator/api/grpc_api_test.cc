@@ -61,6 +61,26 @@ class GrpcApiTest : public ::testing::Test {
     return bytes.begin()[1];  // field 1, a small number
   }
 
+  // grpc.reflection.v1alpha, by hand for the same reason: the answer to list_services, as it came.
+  std::string ListServices() {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    const grpc::internal::RpcMethod method("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                                           grpc::internal::RpcMethod::BIDI_STREAMING);
+    const std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
+        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
+            channel_.get(), method, &context));
+    const grpc::Slice list_services("\x3a\x01*");  // field 7, a string
+    const grpc::ByteBuffer request(&list_services, 1);
+    grpc::ByteBuffer response;
+    grpc::Slice bytes;
+    EXPECT_TRUE(stream->Write(request) && stream->Read(&response) && response.DumpToSingleSlice(&bytes).ok());
+    EXPECT_TRUE(stream->WritesDone());
+    const grpc::Status status = stream->Finish();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return {bytes.begin(), bytes.end()};
+  }
+
   FakeFrontend frontend_;
   MetricRegistry registry_;
   ServerMetrics metrics_{&registry_, {.version = "1"}};
@@ -96,6 +116,15 @@ TEST_F(GrpcApiTest, StreamsTokensThenUsage) {
   EXPECT_EQ(r[3].usage().prompt_tokens(), 5);
   EXPECT_EQ(r[3].usage().completion_tokens(), 3);
   EXPECT_EQ(r[3].usage().cached_tokens(), 2);
+}
+
+TEST_F(GrpcApiTest, ReflectionNamesTheServices) {
+  Serve();
+  const std::string answer = ListServices();
+  for (const std::string name : {"fulger.v1.Fulger", "grpc.health.v1.Health"}) {
+    // The name field of one service: tag, length, text.
+    EXPECT_THAT(answer, HasSubstr("\n" + std::string(1, static_cast<char>(name.size())) + name));
+  }
 }
 
 TEST_F(GrpcApiTest, TheRequestArrivesWhole) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# demo.sh          builds, starts a coordinator and five worker ranks, asks about a picture, stops
+# demo.sh          builds, starts a coordinator and five worker ranks, asks about a picture, stops, says how long it took
 # demo.sh --stay   the same, and leaves the server running on http://localhost:8000 until Ctrl-C
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -76,3 +76,4 @@ wait "$server" || code=$?
 server=
 [ "$code" -eq 0 ] || { echo "demo: the server ended with code $code"; exit 1; }
 echo "the server drained and ended with code 0"
+echo "demo: done in $SECONDS s"
