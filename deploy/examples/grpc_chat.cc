@@ -1,7 +1,8 @@
-// grpc_chat ADDRESS PICTURE: a question about a picture over gRPC. The server needs --grpc.
+// grpc_chat ADDRESS PICTURE [MAX_TOKENS]: a question about a picture over gRPC. The server needs --grpc.
 #include <grpcpp/grpcpp.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -18,8 +19,9 @@ int Fail(const grpc::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::fprintf(stderr, "usage: grpc_chat ADDRESS PICTURE\n");
+  const int max_tokens = argc == 4 ? std::atoi(argv[3]) : 32;
+  if (argc < 3 || argc > 4 || max_tokens <= 0) {
+    std::fprintf(stderr, "usage: grpc_chat ADDRESS PICTURE [MAX_TOKENS]\n");
     return 2;
   }
   std::ifstream file(argv[2], std::ios::binary);
@@ -34,7 +36,7 @@ int main(int argc, char** argv) {
               static_cast<long long>(model.max_context()));
 
   fulger::v1::GenerateRequest request;
-  request.mutable_sampling()->set_max_tokens(32);  // temperature 0, the default here: the likeliest token
+  request.mutable_sampling()->set_max_tokens(max_tokens);  // temperature 0, the default here: the likeliest
   auto* message = request.mutable_chat()->add_messages();
   message->set_role("user");
   message->add_content()->set_image(picture);

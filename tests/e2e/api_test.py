@@ -85,6 +85,62 @@ def case_prompt_logprobs():
         assert server.stop() == 0
 
 
+def case_scores_of_a_prompt_bypass_the_prefix_cache():
+    """They need every row of the prompt: one that would hit an anchor gives all its scores, and nothing is cached."""
+    story = "Once upon a time there was a prompt that was told again and again. " * 12
+    with Server(FULGER, MODEL, "--anchors", "16", "--anchor-interval", "128") as server:
+        server.wait_ready()
+
+        def ask(**more):
+            answer = server.ok("/v1/completions", completion(prompt=story, max_tokens=4, **more))
+            return answer["choices"][0], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+        fresh, cached = ask(prompt_logprobs=1)  # nothing to hit yet
+        count = len(fresh["prompt_logprobs"])
+        assert cached == 0 and count > 100, (cached, count)
+        assert ask()[1] == 0, "a scored prompt left an anchor"
+        plain, cached = ask()
+        assert cached > 128, f"{cached} of {count} tokens were cached: the anchor that the rest passes by"
+        hits = server.metric("fulger_anchor_hits_total")
+
+        again, cached = ask(prompt_logprobs=1)
+        assert cached == 0 and again["prompt_logprobs"] == fresh["prompt_logprobs"], cached
+        assert again["text"] == plain["text"]
+        echoed, cached = ask(echo=True, logprobs=1)
+        values = echoed["logprobs"]["token_logprobs"]
+        assert cached == 0 and values[0] is None and len(values) == count + 4, (cached, len(values))
+        for position, (value, entry) in enumerate(zip(values[1:count], fresh["prompt_logprobs"][1:]), 1):
+            assert any(close(value, one["logprob"]) for one in entry.values()), (position, value, entry)
+        assert echoed["text"] == story + plain["text"]
+
+        # Streamed, all the same.
+        pieces, usage = [], None
+        body = completion(prompt=story, max_tokens=4, echo=True, logprobs=1, stream=True,
+                          stream_options={"include_usage": True})
+        answer = server.open("/v1/completions", body)
+        for line in answer.read().decode().splitlines():
+            if line.startswith("data: {"):
+                event = json.loads(line[6:])
+                usage = event.get("usage") or usage
+                for choice in event["choices"]:
+                    pieces += (choice.get("logprobs") or {}).get("token_logprobs", [])
+        answer.close()
+        assert usage["prompt_tokens_details"]["cached_tokens"] == 0, usage
+        assert pieces == values, (len(pieces), len(values))
+
+        # A conversation as well.
+        talk = {"model": "demo", "messages": [{"role": "user", "content": story}], "max_tokens": 1, "temperature": 0}
+        for expected in (False, True):
+            details = server.chat(talk)["usage"]["prompt_tokens_details"]
+            assert (details["cached_tokens"] > 100) == expected, details
+        scored = server.chat({**talk, "prompt_logprobs": 0})
+        assert scored["usage"]["prompt_tokens_details"]["cached_tokens"] == 0, scored["usage"]
+        assert len(scored["prompt_logprobs"]) == scored["usage"]["prompt_tokens"] and None not in scored["prompt_logprobs"][1:]
+        assert server.metric("fulger_anchor_hits_total") == hits + 1, "only the conversation without scores"
+        assert ask()[1] > 128, "they are still there for others"
+        assert server.stop() == 0
+
+
 SCHEMA = {"type": "object", "additionalProperties": False, "required": ["name", "age", "tags", "next"], "properties": {
     "name": {"type": "string", "maxLength": 6}, "age": {"type": ["integer", "null"]},
     "kind": {"enum": ["cat", "dog"]}, "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},

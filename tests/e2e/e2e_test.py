@@ -126,14 +126,53 @@ def case_a_dead_replica_s_requests_move_to_the_other():
 
 
 def case_a_client_that_leaves_frees_its_sequence():
-    with Server(FULGER, MODEL) as server:
+    """Streaming or not, over HTTP or gRPC; another request goes on beside it, with the tokens that it gets alone.
+
+    That it takes one step, and no more, is told by steps in cancel_test.cc."""
+    stayer = question(max_tokens=3000, with_picture=False)
+    leaver = question(max_tokens=4000, with_picture=False)
+    leaver["messages"][0]["content"][0]["text"] = "Once upon a time there was a long prompt. " * 100  # 3,200 tokens
+    flags = ("--grpc", "127.0.0.1:0", "--block-size", "16")
+    with tempfile.TemporaryDirectory() as folder, Server(FULGER, MODEL, *flags) as server:
         server.wait_ready()
-        stream = server.stream(question(max_tokens=6000, with_picture=False))
-        next(stream)
-        assert server.metric("fulger_state_slots_used") >= 1
-        stream.close()
-        wait_metric(server, "fulger_state_slots_used", 0)
-        wait_metric(server, "fulger_kv_blocks_used", 0)
+        alone = text_of(server.stream(stayer))
+        path = os.path.join(folder, "demo.jpg")
+        subprocess.run([os.path.join(BUILD, "bin", "draw_picture"), path], check=True)
+        grpc = server.wait_line(r"gRPC on 127\.0\.0\.1:\d+").rsplit(" ", 1)[1]
+
+        def streaming():
+            answer = server.open("/v1/chat/completions", {**leaver, "stream": True})
+            answer.readline()
+            return answer.close
+
+        def whole():
+            return server.open("/v1/chat/completions", leaver, wait=False).close
+
+        def over_grpc():
+            command = [os.path.join(BUILD, "bin", "grpc_chat"), grpc, path, "4000"]
+            client = subprocess.Popen(command, stdout=subprocess.PIPE)
+            client.stdout.readline()  # what the model is; the answer follows
+
+            def leave():
+                client.kill()
+                client.wait()
+                client.stdout.close()
+            return leave
+
+        for arrive in (streaming, whole, over_grpc):
+            stream = server.stream(stayer)
+            events = [next(stream)]
+            leave = arrive()
+            wait_metric(server, "fulger_state_slots_used", 2)
+            leave()
+            wait_metric(server, "fulger_state_slots_used", 1)
+            assert server.metric("fulger_requests_running") == 1
+            blocks = server.metric("fulger_kv_blocks_used")
+            assert blocks < 195, f"{blocks} blocks: the stayer has at most 191, the leaver's prompt over HTTP 201"
+            events += list(stream)
+            assert text_of(events) == alone, arrive.__name__
+            wait_metric(server, "fulger_state_slots_used", 0)
+            wait_metric(server, "fulger_kv_blocks_used", 0)
         server.chat(question(max_tokens=4))
         # SIGTERM lets a running request end.
         stream = server.stream(question(max_tokens=200, with_picture=False))
