@@ -1,12 +1,11 @@
 // fulger bench: load on a server, what it answered and how fast; two runs side by side.
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -17,6 +16,7 @@
 #include "coordinator/bench/compare.h"
 #include "coordinator/bench/load.h"
 #include "coordinator/bench/result.h"
+#include "coordinator/cli/bench_output.h"
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/conversation.h"
 #include "coordinator/cli/http_client.h"
@@ -24,7 +24,7 @@
 namespace fulger {
 namespace {
 
-constexpr int kUnbalanced = 3, kRegression = 3;
+constexpr int kRegression = 3;
 constexpr int64_t kMaxResultBytes = int64_t{4} << 30;
 
 struct ServeFlags {
@@ -47,14 +47,6 @@ absl::StatusOr<std::string> ApiKey(const std::string& file) {
   return key;
 }
 
-// As the shell gave it. Keys come from files and the environment, so none is in it.
-std::vector<std::string> CommandLine() {
-  std::ifstream file("/proc/self/cmdline");
-  std::vector<std::string> words;
-  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
-  return words;
-}
-
 // Null where the server is none of ours.
 nlohmann::json ServerInfo(const HttpClient& client) {
   const auto response = client.Get("/v1/server_info");
@@ -63,20 +55,9 @@ nlohmann::json ServerInfo(const HttpClient& client) {
   return info.is_object() ? info : nlohmann::json();
 }
 
-absl::Status Write(const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text;
-  if (!file.flush()) return Unavailable("{}: cannot be written", path);
-  return absl::OkStatus();
-}
-
 void ShowProgress(const bench::LoadProgress& p) {
-  // A line that is written over; in a file a line of its own.
-  std::fprintf(stderr, "%s%6.1f s  %lld sent, %lld done, %lld failed, %lld under way, %lld tokens%s",
-               ::isatty(2) != 0 ? "\r" : "", p.seconds, static_cast<long long>(p.sent),
-               static_cast<long long>(p.succeeded), static_cast<long long>(p.failed),
-               static_cast<long long>(p.under_way), static_cast<long long>(p.token_events),
-               ::isatty(2) != 0 ? "\033[K" : "\n");
+  ShowProgressLine(fmt::format("{:6.1f} s  {} sent, {} done, {} failed, {} under way, {} tokens", p.seconds,
+                               p.sent, p.succeeded, p.failed, p.under_way, p.token_events));
 }
 
 // The number of lines of the books that do not balance.
@@ -133,9 +114,9 @@ absl::StatusOr<size_t> BenchServe(ServeFlags flags) {
   std::fflush(stdout);
   if (!flags.json.empty()) {
     RETURN_IF_ERROR(
-        Write(flags.json, result.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
+        WriteResult(flags.json, result.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
   }
-  if (!flags.html.empty()) RETURN_IF_ERROR(Write(flags.html, bench::ResultHtml(result)));
+  if (!flags.html.empty()) RETURN_IF_ERROR(WriteResult(flags.html, bench::ResultHtml(result)));
   for (const std::string& line : books) {
     std::fprintf(stderr, "fulger bench serve: the books do not balance: %s\n", line.c_str());
   }
@@ -240,10 +221,11 @@ void AddBenchCompare(CLI::App* bench, int* exit_code) {
 
 void AddBench(CLI::App* app, int* exit_code) {
   CLI::App* command =
-      app->add_subcommand("bench", "measure a server or this machine; compare two measurements");
+      app->add_subcommand("bench", "measure a server, the engine or this machine; compare two measurements");
   command->require_subcommand(1);
   AddBenchServe(command, exit_code);
   AddBenchCompare(command, exit_code);
+  AddBenchThroughput(command, exit_code);
   AddBenchLatency(command, exit_code);
 }
 

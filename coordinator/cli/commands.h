@@ -13,6 +13,8 @@ void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
 void AddPlan(CLI::App* app, int* exit_code);
 void AddBench(CLI::App* app, int* exit_code);
-void AddBenchLatency(CLI::App* bench, int* exit_code);  // below `bench`
+// Below `bench`.
+void AddBenchThroughput(CLI::App* bench, int* exit_code);
+void AddBenchLatency(CLI::App* bench, int* exit_code);
 
 }  // namespace fulger

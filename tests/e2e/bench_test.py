@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fulger bench serve against our server and against ones that lie.
+"""fulger bench serve against our server and against ones that lie; fulger bench throughput.
 
     bench_test.py BUILD_DIR CHECKPOINT CASE...      without cases: all of them
 """
@@ -150,6 +150,32 @@ def case_a_server_that_lies_is_told():
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def case_the_engine_without_a_server():
+    """The figures of `bench throughput` are its counts by its times; what it cannot run it says."""
+    requests, prompt, answer = 40, 24, 8
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "throughput.json")
+        flags = ("--model", MODEL, "--max-context", "512", "--rounds", "2")
+        for layout, ranks in ((), 1), (("--tp", "2"), 2):
+            done = bench("throughput", *flags, *layout, "--requests", str(requests), "--input", str(prompt), "--output",
+                         str(answer), "--json", path)
+            assert done.returncode == 0 and "requests/s" in done.stdout, done
+            assert "round 2 of 2: " in done.stderr and f"{requests} of {requests} requests done" in done.stderr, done.stderr
+            with open(path, encoding="utf-8") as file:
+                result = json.load(file)
+            counts = {"requests": requests, "prompt_tokens": requests * prompt, "generated_tokens": requests * answer}
+            assert len(result["rounds"]) == 2, result["rounds"]
+            for index, one in enumerate(result["rounds"]):
+                assert {key: one[key] for key in counts} == counts, one
+                for key, count in (*counts.items(), ("tokens", requests * (prompt + answer))):
+                    rate = result[f"{key}_per_second"]["rounds"][index]
+                    assert abs(rate * one["seconds"] - count) < 1e-6 * count, (key, rate, one)
+            assert result["command"][1:3] == ["bench", "throughput"] and result["seed"] == 1, result
+            assert len(result["server_info"]["ranks"]) == ranks, result["server_info"]
+        done = bench("throughput", *flags, "--input", "512", "--output", "8", "--quiet")
+        assert done.returncode == 1 and "512 tokens" in done.stderr, done
 
 
 if __name__ == "__main__":
