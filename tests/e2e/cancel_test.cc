@@ -181,6 +181,8 @@ class CancelTest : public ::testing::Test {
     }
   }
 
+  void ExpectFreedOverGrpc(const std::function<void(grpc::ClientContext*)>& leave);
+
   // The stayer's answer is what it is alone, and nothing is left behind.
   void ExpectUndisturbed() {
     ASSERT_TRUE(Eventually([&] {
@@ -243,24 +245,27 @@ TEST_F(CancelTest, AllChoicesOfOneWhoDisconnectsEnd) {
   ExpectUndisturbed();
 }
 
-TEST_F(CancelTest, AGrpcClientCancelsItsCall) {
+// The leaver's call, in which a token has come when `leave` is called, ends as cancelled.
+void CancelTest::ExpectFreedOverGrpc(const std::function<void(grpc::ClientContext*)>& leave) {
   grpc::ClientContext context;
   auto reader = stub_->Generate(&context, Request("leaver", kLeaverPrompt, kLeaverTokens));
+  v1::GenerateResponse response;
   ExpectFreed(1, [&] {
-    v1::GenerateResponse response;
     EXPECT_TRUE(reader->Read(&response));
-    context.TryCancel();
+    leave(&context);
   });
+  while (reader->Read(&response)) {
+  }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   ExpectUndisturbed();
 }
 
+TEST_F(CancelTest, AGrpcClientCancelsItsCall) {
+  ExpectFreedOverGrpc([](grpc::ClientContext* call) { call->TryCancel(); });
+}
+
 TEST_F(CancelTest, AGrpcClientCancelsByName) {
-  grpc::ClientContext context;
-  auto reader = stub_->Generate(&context, Request("leaver", kLeaverPrompt, kLeaverTokens));
-  ExpectFreed(1, [&] {
-    v1::GenerateResponse response;
-    EXPECT_TRUE(reader->Read(&response));
+  ExpectFreedOverGrpc([this](grpc::ClientContext*) {
     grpc::ClientContext other;
     v1::CancelRequest cancel;
     cancel.set_request_id("leaver");
@@ -268,11 +273,6 @@ TEST_F(CancelTest, AGrpcClientCancelsByName) {
     EXPECT_TRUE(stub_->Cancel(&other, cancel, &cancelled).ok());
     EXPECT_TRUE(cancelled.found());
   });
-  v1::GenerateResponse rest;
-  while (reader->Read(&rest)) {
-  }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  ExpectUndisturbed();
 }
 
 }  // namespace
