@@ -538,9 +538,11 @@ EngineStats EngineCore::Stats() const {
     stats.feature_bytes += planner.features().bytes();
     stats.replicas.push_back(std::move(one));
   }
-  if (stats.ready) stats.down_reason.clear();
-  // Nobody has those that wait for a replica to come up.
-  for (const auto& [order, request] : requests_) stats.waiting += request->replica == nullptr ? 1 : 0;
+  if (stats.ready) {
+    stats.down_reason.clear();
+  } else {
+    stats.waiting += std::ssize(requests_);  // nobody has them
+  }
   return stats;
 }
 
