@@ -14,8 +14,13 @@ FeatureCache::Changes FeatureCache::Update(std::span<const FeatureNeed> needs) {
   Ranks ranks;
   for (size_t i = 0; i < needs.size(); ++i) ranks.emplace(needs[i].key, i);
   Changes changes;
+  Withdraw(ranks, &changes);
+  if (limits_.pass_tiles > 0 && encoding_ > 0) return changes;
+  int64_t tiles = 0;
   for (size_t i = 0; i < needs.size() && encoding_ < limits_.encoding; ++i) {
     if (entries_.contains(needs[i].key)) continue;
+    tiles += needs[i].tiles;
+    if (limits_.pass_tiles > 0 && !changes.encode.empty() && tiles > limits_.pass_tiles) break;
     const int64_t bytes = needs[i].rows * limits_.row_bytes;
     // In order, and none past the first that has to wait: or later pictures would take the room it waits for.
     if (!MakeRoom(bytes, i, ranks, changes.evict)) break;
@@ -25,6 +30,15 @@ FeatureCache::Changes FeatureCache::Update(std::span<const FeatureNeed> needs) {
     changes.encode.push_back(i);
   }
   return changes;
+}
+
+void FeatureCache::Withdraw(const Ranks& ranks, Changes* changes) {
+  if (encoding_ == 0) return;
+  for (auto& [key, entry] : entries_) {
+    if (entry.ready || entry.withdrawn || ranks.contains(key)) continue;
+    entry.withdrawn = true;
+    changes->withdraw.push_back(key);
+  }
 }
 
 bool FeatureCache::MakeRoom(int64_t bytes, size_t rank, const Ranks& ranks,
@@ -74,10 +88,11 @@ bool FeatureCache::Encoded(const std::string& key) {
 bool FeatureCache::Failed(const std::string& key) {
   const auto it = entries_.find(key);
   if (it == entries_.end() || it->second.ready) return false;
+  const bool withdrawn = it->second.withdrawn;
   bytes_ -= it->second.bytes;
   --encoding_;
   entries_.erase(it);
-  return true;
+  return !withdrawn;
 }
 
 void FeatureCache::UsedBy(const std::string& key, uint64_t step) {

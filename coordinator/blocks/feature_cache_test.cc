@@ -83,5 +83,49 @@ TEST(FeatureCacheTest, AFailedPictureIsForgotten) {
   EXPECT_THAT(cache.Update(std::vector<FeatureNeed>{{"a", 15}}).encode, ElementsAre(0));
 }
 
+TEST(FeatureCacheTest, APassKeepsItsBudgetAndTheNextOneWaitsForIt) {
+  FeatureCache cache({.bytes = 1000, .row_bytes = 1, .encoding = 8, .pass_tiles = 6});
+  const auto need = [](const char* key, int64_t tiles) {
+    return FeatureNeed{.key = key, .rows = 1, .tiles = tiles};
+  };
+  EXPECT_THAT(cache.Update(std::vector{need("a", 2)}).encode, ElementsAre(0));
+  std::vector needs = {need("a", 2), need("b", 2), need("c", 3), need("d", 2), need("e", 1)};
+  EXPECT_THAT(cache.Update(needs).encode, IsEmpty());
+  cache.Encoded("a");
+  EXPECT_THAT(cache.Update(needs).encode, ElementsAre(1, 2)) << "d would be the seventh tile; e has to wait";
+  cache.Encoded("b");
+  EXPECT_THAT(cache.Update(needs).encode, IsEmpty());
+  EXPECT_TRUE(cache.Failed("c"));
+  needs = {need("large", 9), need("d", 2)};
+  EXPECT_THAT(cache.Update(needs).encode, ElementsAre(0)) << "a picture over the budget goes alone";
+}
+
+TEST(FeatureCacheTest, WhatNobodyNeedsAnyMoreIsWithdrawnOnce) {
+  FeatureCache cache(Limits(100));
+  const std::vector<FeatureNeed> needs = {{"a", 10}, {"b", 10}, {"c", 10}};
+  cache.Update(needs);
+  cache.Encoded("a");
+  const std::vector<FeatureNeed> left = {{"c", 10}};
+  EXPECT_THAT(cache.Update(left).withdraw, ElementsAre("b")) << "a is kept";
+  EXPECT_THAT(cache.Update(left).withdraw, IsEmpty());
+  EXPECT_EQ(cache.encoding(), 2);
+
+  // Somebody needs it again before the answer: it is asked for anew behind it, and nobody is told of a
+  // failure.
+  EXPECT_THAT(cache.Update(needs).encode, IsEmpty());
+  EXPECT_FALSE(cache.Failed("b"));
+  EXPECT_THAT(cache.Update(needs).encode, ElementsAre(1));
+  EXPECT_TRUE(cache.Failed("b")) << "this time it was asked for";
+}
+
+TEST(FeatureCacheTest, AWithdrawalThatComesTooLateLosesNothing) {
+  FeatureCache cache(Limits(100));
+  cache.Update(std::vector<FeatureNeed>{{"a", 10}});
+  EXPECT_THAT(cache.Update({}).withdraw, ElementsAre("a"));
+  EXPECT_TRUE(cache.Encoded("a"));
+  EXPECT_TRUE(cache.Ready("a"));
+  EXPECT_THAT(cache.Update(std::vector<FeatureNeed>{{"a", 10}}).encode, IsEmpty());
+}
+
 }  // namespace
 }  // namespace fulger

@@ -13,6 +13,7 @@ struct ImageRun {
   std::string key;
   int64_t position = 0;
   int64_t rows = 0;
+  int64_t tiles = 1;  // that its encoding takes
 
   bool operator==(const ImageRun&) const = default;
 };

@@ -82,6 +82,9 @@ void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& label
        .link_bytes = counter("fulger_rank_link_bytes_total",
                              "Sent to other ranks: hidden states, sampled tokens, features."),
        .pictures = counter("fulger_rank_pictures_total", "Pictures that the rank encoded."),
+       .tiles = counter("fulger_rank_tiles_total", "Tiles of pictures that the rank ran."),
+       .passes = counter("fulger_rank_vision_passes_total",
+                         "Passes of the vision tower; pictures that wait together share one."),
        .encode = counter("fulger_rank_encode_seconds_total", "Spent encoding pictures."),
        .memory = {},
        .place = {}});
@@ -130,6 +133,8 @@ void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
   metrics.collective_bytes.RaiseTo(static_cast<double>(times.collective_bytes));
   metrics.link_bytes.RaiseTo(static_cast<double>(times.link_bytes));
   metrics.pictures.RaiseTo(static_cast<double>(times.pictures));
+  metrics.tiles.RaiseTo(static_cast<double>(times.tiles));
+  metrics.passes.RaiseTo(static_cast<double>(times.passes));
   metrics.encode.RaiseTo(times.encode);
 }
 

@@ -26,7 +26,7 @@ class ClusterMetrics {
   struct Rank {
     MetricLabels labels;
     Gauge up, stalled, load, load_ratio, load_bytes;
-    Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, encode;
+    Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, tiles, passes, encode;
     std::map<std::string, Gauge> memory;  // by component; once it is ready
     std::vector<Gauge> place;             // where it runs, or ran before it went; once it has joined
   };

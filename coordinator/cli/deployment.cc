@@ -86,13 +86,17 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, 
   return options;
 }
 
-EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const MemoryBudget& budget,
+EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const Layout& layout, const MemoryBudget& budget,
                               const ModelConfig& config) {
   EngineConfig engine;
   engine.max_running_requests = flags.max_sequences;
-  // Where stage 0 encodes pictures itself, steps wait meanwhile: one at a time, so that those queued behind
-  // it run before the next. Vision ranks have time for several.
-  if (flags.vision == 0) engine.max_images_encoding = 1;
+  // Where stage 0 encodes pictures itself, steps wait meanwhile: one pass at a time, so that those queued
+  // behind it run before the next. Vision ranks have time for more: what waits there shares their passes.
+  if (layout.vision == 0) {
+    engine.pass_tiles = TilesPerPass(layout);
+  } else {
+    engine.max_images_encoding *= layout.vision;
+  }
   engine.anchors = flags.anchors;
   // Whole blocks, so that nothing is copied where requests continue.
   engine.anchor_rules.interval =
@@ -207,8 +211,8 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
     backends.push_back(&cluster->replica());
     d->clusters_.push_back(std::move(cluster));
   }
-  d->engine_ =
-      Engine::Create(MakeEngineConfig(flags, d->budget_, d->config_), backends, &d->clock_, observer);
+  d->engine_ = Engine::Create(MakeEngineConfig(flags, d->plan_.layout, d->budget_, d->config_), backends,
+                              &d->clock_, observer);
   for (size_t i = 0; i < d->replicas(); ++i) d->replica(i).SetEvents(d->engine_->Events(i));
   return d;
 }

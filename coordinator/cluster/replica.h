@@ -56,6 +56,8 @@ struct RankTimes {
   double idle = 0;        // between steps, while sequences were decoding: the coordinator was late
   uint64_t collective_bytes = 0, link_bytes = 0;
   uint64_t pictures = 0;  // encoded there
+  uint64_t tiles = 0;     // of them, run on this rank
+  uint64_t passes = 0;    // of the vision tower; one takes several pictures
   double encode = 0;
   std::vector<uint64_t> expert_rows{};  // by expert; of one rank of each stage, empty on the others
 };
@@ -114,7 +116,8 @@ class Replica final : public Backend, public JoinHandler {
   void SetTimingListener(TimingListener* listener);
 
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
-  void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
+  void Encode(uint64_t epoch, const Pictures& pictures) override;
+  void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
 
   void OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1::WorkerMessage& message) override;
@@ -151,6 +154,7 @@ class Replica final : public Backend, public JoinHandler {
   std::shared_ptr<v1::CoordinatorMessage> NewMessageLocked() const;
   void SendToStagesLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);
   int EncoderRankLocked(const std::string& key) const;
+  void SendTilesLocked(const PreparedImage& image, bool more);
   absl::Status CheckDeadlinesLocked() const;
   absl::Status CheckRanksLocked() const;
   std::string DescribeRank(int rank) const;

@@ -246,7 +246,7 @@ TEST_F(ReplicaTest, PicturesGoToTheirVisionRankInParts) {
   image->tile_count = 3;
   image->height = 100;
   image->width = 200;
-  replica_.Encode(1, image);
+  replica_.Encode(1, {image});
   for (int r = 0; r < 4; ++r) EXPECT_THAT(workers_[r]->Sent(v1::CoordinatorMessage::kTiles), IsEmpty());
   const auto parts = workers_[4]->Sent(v1::CoordinatorMessage::kTiles);
   ASSERT_THAT(parts, SizeIs(3));
@@ -264,8 +264,46 @@ TEST_F(ReplicaTest, PicturesGoToTheirVisionRankInParts) {
   }
   EXPECT_EQ(bytes, std::string(image->tiles.begin(), image->tiles.end()));
 
-  replica_.Encode(0, image);  // of an older epoch
+  replica_.Encode(0, {image});  // of an older epoch
   EXPECT_THAT(workers_[4]->Sent(v1::CoordinatorMessage::kTiles), SizeIs(3));
+
+  replica_.Withdraw(1, {image->key});
+  const auto withdrawn = workers_[4]->Sent(v1::CoordinatorMessage::kWithdraw);
+  ASSERT_THAT(withdrawn, SizeIs(1));
+  EXPECT_THAT(withdrawn[0]->withdraw().keys(), ElementsAre(image->key));
+  EXPECT_THAT(workers_[0]->Sent(v1::CoordinatorMessage::kWithdraw), IsEmpty());
+}
+
+std::shared_ptr<const PreparedImage> SmallImage(const std::string& key, size_t bytes) {
+  auto image = std::make_shared<PreparedImage>();
+  image->key = key;
+  image->tiles.resize(bytes);
+  return image;
+}
+
+TEST_F(ReplicaTest, AVisionRankSeesForItselfWhatSharesAPass) {
+  Serve();
+  replica_.Encode(1, {SmallImage("a", 5), SmallImage("b", 5)});
+  for (const auto& message : workers_[4]->Sent(v1::CoordinatorMessage::kTiles))
+    EXPECT_FALSE(message->tiles().more());
+}
+
+class StageEncodesTest : public ReplicaTest {
+ protected:
+  StageEncodesTest() : ReplicaTest(/*vision=*/0) {}
+};
+
+TEST_F(StageEncodesTest, PicturesOfAPassAreMarked) {
+  Serve();
+  replica_.Encode(1, {SmallImage("a", (size_t{1} << 20) + 1), SmallImage("b", 5)});
+  replica_.Encode(1, {SmallImage("c", 5)});
+  std::vector<std::pair<std::string, bool>> sent;
+  for (const auto& message : workers_[0]->Sent(v1::CoordinatorMessage::kTiles))
+    sent.emplace_back(message->tiles().key(), message->tiles().more());
+  EXPECT_THAT(sent, ElementsAre(std::pair("a", true), std::pair("a", true), std::pair("b", false),
+                                std::pair("c", false)));
+  replica_.Withdraw(1, {"c"});
+  EXPECT_THAT(workers_[0]->Sent(v1::CoordinatorMessage::kWithdraw), IsEmpty()) << "it is in a pass already";
 }
 
 class Timings final : public TimingListener {
@@ -294,6 +332,8 @@ TEST_F(ReplicaTest, TimesAreSummedAndToldToWhoeverListens) {
     t->add_expert_rows(3);
     t->add_expert_rows(4);
     t->set_encode(step == 0);
+    t->set_pictures(step == 0 ? 2 : 0);
+    t->set_tiles(step == 0 ? 5 : 0);
     return message;
   };
   const auto pong = [&](int rank, uint64_t id, double clock) {
@@ -317,7 +357,7 @@ TEST_F(ReplicaTest, TimesAreSummedAndToldToWhoeverListens) {
   replica_.SetTimingListener(&timings);
   Send(1, timing(1, 2, 1011));
   Send(0, timing(0, 2, 11.5));
-  Send(4, timing(4, 0, 12));  // a picture
+  Send(4, timing(4, 0, 12));  // a pass of two pictures
   replica_.SetTimingListener(nullptr);
   Send(1, timing(1, 3, 1012));
   EXPECT_THAT(timings.heard, ElementsAre("replica 0 epoch 1 rank 1 step 2 at 11.0",
@@ -333,7 +373,9 @@ TEST_F(ReplicaTest, TimesAreSummedAndToldToWhoeverListens) {
   EXPECT_EQ(one.link_bytes, 30u);
   EXPECT_THAT(one.expert_rows, ElementsAre(9, 12));
   EXPECT_EQ(info.ranks[4].times.steps, 0u);
-  EXPECT_EQ(info.ranks[4].times.pictures, 1u);
+  EXPECT_EQ(info.ranks[4].times.pictures, 2u);
+  EXPECT_EQ(info.ranks[4].times.tiles, 5u);
+  EXPECT_EQ(info.ranks[4].times.passes, 1u);
   EXPECT_DOUBLE_EQ(info.ranks[4].times.encode, 2);
 }
 

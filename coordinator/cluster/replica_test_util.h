@@ -63,8 +63,9 @@ class FakeEvents final : public BackendEvents {
   std::vector<uint64_t> probes;  // epochs
 };
 
-// Two stages of two ranks and one vision rank: ranks 0 and 2 lead their stages, rank 4 has the tower.
-inline Plan FiveRanks() {
+// Two stages of two ranks and one vision rank: ranks 0 and 2 lead their stages, rank 4 has the tower. With
+// `vision` 0 stage 0 has it.
+inline Plan FiveRanks(int vision = 1) {
   ModelConfig config;
   TextConfig& t = config.text;
   t.vocab = 37;
@@ -85,7 +86,7 @@ inline Plan FiveRanks() {
   layout.pp = 2;
   layout.tp = 2;
   layout.ep = 2;
-  layout.vision = 1;
+  layout.vision = vision;
   auto plan = MakePlan(config, layout);
   FULGER_CHECK(plan.ok(), "{}", Message(plan.status()));
   return *plan;
@@ -97,7 +98,7 @@ inline constexpr int kRanks = 5;
 // A replica of five ranks, with a clock that the test owns.
 class ReplicaTest : public testing::Test {
  protected:
-  ReplicaTest() : plan_(FiveRanks()), replica_(plan_, Options(), &clock_) {
+  explicit ReplicaTest(int vision = 1) : plan_(FiveRanks(vision)), replica_(plan_, Options(), &clock_) {
     replica_.SetEvents(&events_);
     replica_.SetOnFailure([this](const absl::Status& why) { failures_.push_back(Message(why)); });
   }
@@ -121,7 +122,7 @@ class ReplicaTest : public testing::Test {
     v1::Hello* hello = message.mutable_hello();
     hello->set_version("1.2.3");
     hello->set_rank_hint(rank);
-    hello->set_world_hint(kRanks);
+    hello->set_world_hint(plan_.layout.ranks());
     hello->set_host("h" + std::to_string(rank));
     hello->set_pid(1000 + rank);
     hello->set_device("cpu");
@@ -130,7 +131,7 @@ class ReplicaTest : public testing::Test {
     replica_.OnMessage(workers_[rank], message);
   }
   void JoinAll() {
-    for (int r = 0; r < kRanks; ++r) Join(r);
+    for (int r = 0; r < plan_.layout.ranks(); ++r) Join(r);
   }
   // A message of the present epoch, unless said otherwise.
   v1::WorkerMessage From(int rank, uint64_t epoch = 0) {
@@ -151,7 +152,7 @@ class ReplicaTest : public testing::Test {
   }
   void Serve() {
     JoinAll();
-    for (int r = 0; r < kRanks; ++r) Ready(r);
+    for (int r = 0; r < plan_.layout.ranks(); ++r) Ready(r);
     ASSERT_EQ(replica_.Info().phase, ReplicaPhase::kServing);
   }
   void Pong(int rank, const std::string& activity, uint64_t last_step = 0) {

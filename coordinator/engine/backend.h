@@ -42,8 +42,12 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual void Submit(std::shared_ptr<const v1::StepPlan> plan) = 0;
-  // Starts encoding; OnFeaturesReady follows. The same key is asked for once while its features are kept.
-  virtual void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) = 0;
+  // Starts encoding; OnFeaturesReady follows for each. The same key is asked for once while its features are
+  // kept. Where the ranks of stage 0 encode, these go through the vision tower in one pass.
+  using Pictures = std::vector<std::shared_ptr<const PreparedImage>>;
+  virtual void Encode(uint64_t epoch, const Pictures& pictures) = 0;
+  // Nobody waits for these any more: OnFeaturesReady brings an error for those whose encoding had not begun.
+  virtual void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) = 0;
   virtual void Evict(uint64_t epoch, const std::vector<std::string>& keys) = 0;
 };
 

@@ -30,6 +30,9 @@ struct EngineConfig {
   int64_t feature_cache_bytes = int64_t{1} << 30;  // features that the vision stage may keep
   int64_t feature_row_bytes = 4;                   // hidden * element size
   int64_t max_images_encoding = 8;                 // asked for and not yet ready
+  // Where the ranks of stage 0 encode: tiles of pictures asked for together. 0: vision ranks, which take
+  // together what waits there.
+  int64_t pass_tiles = 0;
 };
 
 struct ReplicaStats {

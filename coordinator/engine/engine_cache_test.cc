@@ -27,6 +27,15 @@ std::vector<int32_t> Prompt() {
 
 class EngineCacheTest : public testing::Test {
  protected:
+  explicit EngineCacheTest(int64_t pass_tiles = 0)
+      : core_({.max_running_requests = 8,
+               .anchors = 4,
+               .anchor_rules = {.interval = 0, .min_gap = 8},
+               .max_step_tokens = 16,
+               .max_context = 200,
+               .max_images_encoding = 3,
+               .pass_tiles = pass_tiles},
+              {&backend_}, &clock_, nullptr, [this](const std::string& id) { ended_.push_back(id); }) {}
   ~EngineCacheTest() override { EXPECT_THAT(backend_.violations(), IsEmpty()); }
 
   std::shared_ptr<RecordingSink> Submit(EngineRequest request) {
@@ -51,16 +60,7 @@ class EngineCacheTest : public testing::Test {
   ManualClock clock_;
   FakeBackend backend_{{.blocks = 100, .block_size = 4, .slots = 12, .max_step_tokens = 16, .stages = 1}};
   std::vector<std::string> ended_;
-  EngineCore core_{{.max_running_requests = 8,
-                    .anchors = 4,
-                    .anchor_rules = {.interval = 0, .min_gap = 8},
-                    .max_step_tokens = 16,
-                    .max_context = 200,
-                    .max_images_encoding = 3},
-                   {&backend_},
-                   &clock_,
-                   nullptr,
-                   [this](const std::string& id) { ended_.push_back(id); }};
+  EngineCore core_;
   CoreEvents events_{&core_};
 };
 
@@ -172,6 +172,76 @@ TEST_F(EngineCacheTest, StepsGoOnWhileAPictureIsEncoded) {
   ASSERT_TRUE(backend_.AnswerPicture(&events_));
   RunToEnd();
   EXPECT_EQ(picture->tokens(), ToyReference(request, 200).tokens);
+}
+
+// Where stage 0 encodes, with passes of six tiles.
+class EnginePassTest : public EngineCacheTest {
+ protected:
+  EnginePassTest() : EngineCacheTest(/*pass_tiles=*/6) {}
+
+  static EngineRequest WithPicture(const std::string& key, int64_t tiles) {
+    EngineRequest request = MakeRequest(key, {0, 0, 0, 0, 2}, 3);
+    auto image = std::make_shared<PreparedImage>(*MakeImage(key, 4));
+    image->tile_count = tiles;
+    request.images.push_back({.position = 0, .image = image});
+    return request;
+  }
+};
+
+TEST_F(EnginePassTest, WhatWaitsIsAskedForTogetherAndStepsRunBetweenPasses) {
+  backend_.Up(&events_);
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const char* key : {"a", "b", "c", "d", "e"}) sinks.push_back(Submit(WithPicture(key, 2)));
+  const EngineRequest text = MakeRequest("text", {5, 6}, 8);
+  const auto sink = Submit(text);
+  EXPECT_THAT(backend_.asked_together(), ElementsAre(ElementsAre("a"))) << "the others came later";
+  RunToEnd();
+  EXPECT_EQ(sink->tokens(), ToyReference(text, 200).tokens) << "between the passes";
+  ASSERT_TRUE(backend_.AnswerPicture(&events_));
+  EXPECT_THAT(backend_.asked_together(), ElementsAre(ElementsAre("a"), ElementsAre("b", "c", "d")));
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(backend_.AnswerPicture(&events_));
+  EXPECT_EQ(backend_.asked_together().size(), 2U) << "no next pass is queued before the steps";
+  while (backend_.AnswerPicture(&events_) || backend_.AnswerStep(&events_)) {
+  }
+  EXPECT_THAT(backend_.asked_together().back(), ElementsAre("e"));
+  for (const auto& done : sinks) EXPECT_EQ(done->tokens().size(), 3U);
+}
+
+TEST_F(EnginePassTest, ACancelledPictureDropsOutOfThePass) {
+  backend_.Up(&events_);
+  for (const char* key : {"a", "b", "c", "d"}) Submit(WithPicture(key, 2));
+  core_.Cancel("c");
+  core_.Pump();
+  ASSERT_TRUE(backend_.AnswerPicture(&events_));
+  EXPECT_THAT(backend_.asked_together(), ElementsAre(ElementsAre("a"), ElementsAre("b", "d")));
+  while (backend_.AnswerPicture(&events_) || backend_.AnswerStep(&events_)) {
+  }
+  EXPECT_EQ(backend_.encoded(), 3);
+}
+
+// At a vision rank it waits, and may have begun.
+TEST_F(EngineCacheTest, ACancelledPictureIsWithdrawnAndMayBeAskedForAgain) {
+  backend_.Up(&events_);
+  const auto request = [](const std::string& id, const std::string& key) {
+    EngineRequest r = MakeRequest(id, {0, 0, 2}, 3);
+    r.images.push_back({.position = 0, .image = MakeImage(key, 2)});
+    return r;
+  };
+  for (const char* key : {"a", "b", "c"}) Submit(request(key, key));
+  for (const char* id : {"a", "b"}) core_.Cancel(id);
+  core_.Pump();
+  const EngineRequest again = request("again", "b");
+  const auto sink = Submit(again);
+  EXPECT_EQ(backend_.encoded(), 3);
+  ASSERT_TRUE(backend_.AnswerPicture(&events_));  // a: it had begun, and is kept
+  EXPECT_EQ(core_.Stats().features_kept, 1);
+  ASSERT_TRUE(backend_.AnswerPicture(&events_));  // b: it had not
+  EXPECT_FALSE(sink->done().has_value()) << "the request that came since is not told of a failure";
+  EXPECT_EQ(backend_.encoded(), 4) << "b again";
+  while (backend_.AnswerPicture(&events_) || backend_.AnswerStep(&events_)) {
+  }
+  EXPECT_EQ(sink->tokens(), ToyReference(again, 200).tokens);
+  EXPECT_EQ(core_.Stats().features_kept, 3);
 }
 
 }  // namespace

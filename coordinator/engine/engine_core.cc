@@ -101,7 +101,10 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   r->constraint = std::move(request.constraint);
   totals_.pictures += request.images.size();
   for (ImageSpan& span : request.images) {
-    s.images.push_back({.key = span.image->key, .position = span.position, .rows = span.image->tokens});
+    s.images.push_back({.key = span.image->key,
+                        .position = span.position,
+                        .rows = span.image->tokens,
+                        .tiles = span.image->tile_count});
     r->image_tokens += span.image->tokens;
     r->images.push_back(std::move(span.image));
   }
@@ -179,7 +182,8 @@ PlannerConfig EngineCore::PlannerConfigOf(const Replica& replica, const ReplicaC
           .steps_in_flight = config_.steps_in_flight,
           .features = {.bytes = config_.feature_cache_bytes,
                        .row_bytes = config_.feature_row_bytes,
-                       .encoding = config_.max_images_encoding},
+                       .encoding = config_.max_images_encoding,
+                       .pass_tiles = config_.pass_tiles},
           .anchors = {.anchors = anchors}};
 }
 
@@ -272,10 +276,13 @@ void EngineCore::PumpReplica(Replica& replica) {
   // After planning, which may find that an anchor spares a picture, or that it is gone.
   const StepPlanner::FeatureChanges changes = replica.planner->UpdateFeatures();
   if (!changes.evict.empty()) replica.backend->Evict(replica.epoch, changes.evict);
-  totals_.pictures_encoded += changes.encode.size();
+  if (!changes.withdraw.empty()) replica.backend->Withdraw(replica.epoch, changes.withdraw);
+  Backend::Pictures pictures;
   for (const auto& encode : changes.encode) {
-    replica.backend->Encode(replica.epoch, Owner(*encode.sequence)->images[encode.image]);
+    pictures.push_back(Owner(*encode.sequence)->images[encode.image]);
   }
+  if (!pictures.empty()) replica.backend->Encode(replica.epoch, pictures);
+  totals_.pictures_encoded += pictures.size();
   if (replica.probe_due && replica.steps.empty())
     SubmitPlan(replica, replica.planner->Probe(), clock_->Now());
   replica.probe_due = false;

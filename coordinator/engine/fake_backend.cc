@@ -1,5 +1,6 @@
 #include "coordinator/engine/fake_backend.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fulger {
@@ -15,6 +16,7 @@ void FakeBackend::Up(BackendEvents* events) {
     results_.clear();
     late.swap(late_);
     pictures_.clear();
+    withdrawn_.clear();
     asked_.clear();
     plans_.clear();
   }
@@ -30,6 +32,7 @@ void FakeBackend::Kill(BackendEvents* events, bool late) {
     if (late) late_ = results_;
     results_.clear();
     pictures_.clear();
+    withdrawn_.clear();
   }
   events->OnDown(Unavailable("rank 1 died"));
 }
@@ -49,13 +52,26 @@ void FakeBackend::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   work_.notify_one();
 }
 
-void FakeBackend::Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) {
+void FakeBackend::Encode(uint64_t epoch, const Pictures& pictures) {
   std::lock_guard lock(mu_);
   if (replica_ == nullptr || epoch != epoch_) return;
-  if (!asked_.insert(image->key).second) violations_.push_back("asked twice to encode " + image->key);
-  ++encoded_;
-  pictures_.push_back(std::move(image));
+  std::vector<std::string>& keys = together_.emplace_back();
+  for (const auto& image : pictures) {
+    if (!asked_.insert(image->key).second) violations_.push_back("asked twice to encode " + image->key);
+    ++encoded_;
+    keys.push_back(image->key);
+    pictures_.push_back(image);
+  }
   work_.notify_one();
+}
+
+void FakeBackend::Withdraw(uint64_t epoch, const std::vector<std::string>& keys) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  for (size_t i = 1; i < pictures_.size(); ++i) {
+    const std::string& key = pictures_[i]->key;
+    if (std::ranges::find(keys, key) != keys.end()) withdrawn_.insert(key);
+  }
 }
 
 void FakeBackend::Evict(uint64_t epoch, const std::vector<std::string>& keys) {
@@ -80,7 +96,8 @@ bool FakeBackend::AnswerStep(BackendEvents* events) {
   return true;
 }
 
-bool FakeBackend::AnswerPicture(BackendEvents* events, const absl::Status& status) {
+bool FakeBackend::AnswerPicture(BackendEvents* events, const absl::Status& wanted) {
+  absl::Status status = wanted;
   std::shared_ptr<const PreparedImage> image;
   uint64_t epoch = 0;
   {
@@ -89,6 +106,7 @@ bool FakeBackend::AnswerPicture(BackendEvents* events, const absl::Status& statu
     image = std::move(pictures_.front());
     pictures_.pop_front();
     epoch = epoch_;
+    if (withdrawn_.erase(image->key) > 0) status = Cancelled("withdrawn");
     if (status.ok()) {
       replica_->FeaturesReady(image->key, image->tokens);
     } else {
@@ -144,6 +162,11 @@ std::vector<std::string> FakeBackend::violations() const {
 std::vector<std::shared_ptr<const v1::StepPlan>> FakeBackend::plans() const {
   std::lock_guard lock(mu_);
   return plans_;
+}
+
+std::vector<std::vector<std::string>> FakeBackend::asked_together() const {
+  std::lock_guard lock(mu_);
+  return together_;
 }
 
 int64_t FakeBackend::encoded() const {

@@ -42,9 +42,11 @@ class FakeBackend final : public Backend {
   std::vector<std::string> violations() const;
   std::vector<std::shared_ptr<const v1::StepPlan>> plans() const;  // of this epoch
   int64_t encoded() const;                                         // pictures asked for in all epochs
+  std::vector<std::vector<std::string>> asked_together() const;    // their keys
 
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
-  void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
+  void Encode(uint64_t epoch, const Pictures& pictures) override;
+  void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
 
  private:
@@ -58,11 +60,13 @@ class FakeBackend final : public Backend {
   std::deque<std::shared_ptr<const v1::StepResult>> results_;
   std::deque<std::shared_ptr<const v1::StepResult>> late_;  // of killed replicas
   std::deque<std::shared_ptr<const PreparedImage>> pictures_;
-  std::set<std::string> asked_;  // encoding or kept
+  std::set<std::string> asked_;      // encoding or kept
+  std::set<std::string> withdrawn_;  // of `pictures_`; the first of those has begun
   std::vector<std::shared_ptr<const v1::StepPlan>> plans_;
   std::vector<std::string> violations_;  // of this class and of earlier replicas
   std::string probe_error_;
   int64_t encoded_ = 0;
+  std::vector<std::vector<std::string>> together_;
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -78,6 +78,7 @@ class Simulation {
     config.stages = Between(1, 4);
     config.steps_in_flight = Between(1, 3);
     config.features = {.bytes = 12, .row_bytes = 1, .encoding = Between(1, 3)};
+    if (Chance(2)) config.features.pass_tiles = Between(1, 12);
     return config;
   }
 
@@ -100,7 +101,8 @@ class Simulation {
       if (position + rows > prompt) break;
       s->images.push_back({.key = std::to_string(rows) + "-" + std::to_string(random_() % 3),
                            .position = position,
-                           .rows = rows});
+                           .rows = rows,
+                           .tiles = rows});
       position += rows + Between(0, 3);
     }
     const std::vector<int64_t> borders = {6, 12, 20, Between(21, 40)};
@@ -132,6 +134,8 @@ class Simulation {
     }
     const auto changes = planner_.UpdateFeatures();
     for (const auto& key : changes.evict) workers_.ready.erase(key);
+    withdrawn_.insert(changes.withdraw.begin(), changes.withdraw.end());
+    CheckPass(changes.encode);
     for (const auto& encode : changes.encode) encoding_.push_back(encode.sequence->images[encode.image].key);
     // Nothing in flight, nothing being encoded, and yet no step: that must mean that there is nothing to do.
     if (planner_.in_flight() == 0 && encoding_.empty() && !live_.empty()) {
@@ -173,11 +177,21 @@ class Simulation {
     return true;
   }
 
+  // A group is asked for when all of the one before are there, and keeps its budget.
+  void CheckPass(const std::vector<StepPlanner::FeatureChanges::Encode>& group) {
+    if (config_.features.pass_tiles == 0 || group.empty()) return;
+    EXPECT_TRUE(encoding_.empty());
+    int64_t tiles = 0;
+    for (const auto& encode : group) tiles += encode.sequence->images[encode.image].tiles;
+    EXPECT_TRUE(group.size() == 1 || tiles <= config_.features.pass_tiles) << tiles;
+  }
+
   bool FinishEncoding() {
     const std::string key = encoding_.front();
     encoding_.pop_front();
-    if (Chance(10)) {
-      EXPECT_TRUE(planner_.features().Failed(key));
+    const bool withdrawn = withdrawn_.erase(key) > 0;
+    if (Chance(withdrawn ? 2 : 10)) {
+      EXPECT_EQ(planner_.features().Failed(key), !withdrawn);
     } else {
       EXPECT_TRUE(planner_.features().Encoded(key));
       workers_.ready.insert(key);
@@ -191,6 +205,7 @@ class Simulation {
   SimulatedWorkers workers_;
   std::map<uint64_t, std::unique_ptr<Sequence>> live_;
   std::deque<std::string> encoding_;
+  std::set<std::string> withdrawn_;  // of those
   uint64_t arrived_ = 0;
   uint64_t completed_ = 0;
   uint64_t hits_ = 0;

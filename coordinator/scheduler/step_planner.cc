@@ -395,7 +395,7 @@ StepPlanner::FeatureChanges StepPlanner::UpdateFeatures() {
     for (size_t i = 0; i < s->images.size(); ++i) {
       const ImageRun& image = s->images[i];
       if (image.position + image.rows <= std::max(s->planned, s->match.position)) continue;
-      needs.push_back({.key = image.key, .rows = image.rows});
+      needs.push_back({.key = image.key, .rows = image.rows, .tiles = image.tiles});
       owners.push_back({.sequence = s, .image = i});
     }
   };
@@ -406,7 +406,8 @@ StepPlanner::FeatureChanges StepPlanner::UpdateFeatures() {
     collect(waiting_[static_cast<size_t>(i)]);
   }
   FeatureCache::Changes changes = features_.Update(needs);
-  FeatureChanges result{.evict = std::move(changes.evict), .encode = {}};
+  FeatureChanges result{
+      .evict = std::move(changes.evict), .withdraw = std::move(changes.withdraw), .encode = {}};
   for (const size_t i : changes.encode) result.encode.push_back(owners[i]);
   return result;
 }

@@ -69,9 +69,9 @@ class StepPlanner {
   // By the id that plans and results use; null if it has ended.
   Sequence* Find(uint64_t id) const;
 
-  // Pictures to encode and to evict now, and how the encoding went.
+  // Pictures to encode (together), to evict and to withdraw now, and how the encoding went.
   struct FeatureChanges {
-    std::vector<std::string> evict;
+    std::vector<std::string> evict, withdraw;
     struct Encode {
       Sequence* sequence = nullptr;
       size_t image = 0;  // index into sequence->images

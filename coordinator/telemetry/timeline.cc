@@ -157,7 +157,10 @@ void Timeline::OnTiming(const std::string& replica_name, uint64_t epoch, const v
   ranks_seen_.emplace(replica, thread);
   const double begin = (timing.start_seconds() + clock_offset) * 1e6;
   const double end = begin + timing.total_seconds() * 1e6;
-  if (timing.encode()) return AddSpan(process, thread, "encode a picture", begin, end, Json::object());
+  if (timing.encode()) {
+    return AddSpan(process, thread, "encode pictures", begin, end,
+                   {{"pictures", timing.pictures()}, {"tiles", timing.tiles()}});
+  }
   const StepKey key{replica, epoch, timing.step()};
   const auto batch = batches_.find(key);
   if (batch == batches_.end()) return;  // planned before the trace began

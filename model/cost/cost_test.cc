@@ -52,8 +52,15 @@ TEST(RankMemory, ARankWithTheTowerAloneHoldsNoCaches) {
   EXPECT_EQ(m.slots, 0);
   // Tower, projector and newline: 303,505,408 + 44,052,480 + 6,144 parameters.
   EXPECT_EQ(m.weight_total(), 2 * int64_t{347'564'032});
-  // 4 tiles of 577 tokens.
-  EXPECT_EQ(m.arena, int64_t{4} * 577 * (8 * 1024 + 4096 + 3 * 14 * 14 + 6144) * 4 + 65536);
+  // 8 tiles of 577 tokens; the projector needs most: stream, features without class token, wide ones.
+  EXPECT_EQ(m.arena, int64_t{8} * 577 * (1024 + 1024 + 6144) * 4 + 65536);
+}
+
+TEST(RankMemory, APassOfTheVisionStageIsABatchOrTwo) {
+  EXPECT_EQ(TilesPerPass({.tp = 8, .vision = 2}), 8);  // a picture has one owner
+  EXPECT_EQ(TilesPerPass({}), 8);
+  EXPECT_EQ(TilesPerPass({.tp = 2}), 16);
+  EXPECT_EQ(TilesPerPass({.pp = 2, .tp = 8}), 16);
 }
 
 TEST(RankMemory, OneWideExpertWidensItsStack) {

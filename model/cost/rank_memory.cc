@@ -9,12 +9,13 @@ namespace {
 constexpr int64_t kFloat = 4;
 constexpr int64_t kAlignmentRoom = int64_t{1} << 16;  // of all allocations of a step together
 
-// See VisionTower::EncodeBatch for the terms.
+// See VisionTower for the terms: beside the stream, one of embedding, attention, MLP and projector.
 int64_t VisionArenaBytes(const ModelConfig& config) {
   const VisionConfig& v = *config.vision;
   const int64_t tokens = kTilesPerBatch * (v.patches() + 1);
   const int64_t per_token =
-      8 * v.hidden + v.intermediate + 3 * v.patch_size * v.patch_size + config.text.hidden;
+      v.hidden + std::max({v.hidden + 3 * v.patch_size * v.patch_size, 6 * v.hidden,
+                           2 * v.hidden + v.intermediate, v.hidden + config.text.hidden});
   return tokens * per_token * kFloat + kAlignmentRoom;
 }
 
@@ -22,6 +23,11 @@ int64_t VisionArenaBytes(const ModelConfig& config) {
 
 int64_t RankMemory::weight_total() const {
   return std::accumulate(weights.begin(), weights.end(), int64_t{0});
+}
+
+int64_t TilesPerPass(const Layout& layout) {
+  constexpr int kMostBatches = 2;
+  return kTilesPerBatch * (layout.vision > 0 ? 1 : std::min(layout.tp, kMostBatches));
 }
 
 int64_t LogitShardWidth(const ModelConfig& config, const Layout& layout) {

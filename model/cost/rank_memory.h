@@ -18,8 +18,8 @@ namespace fulger {
 inline constexpr DType kCacheDType = DType::kF32;
 // Rows whose logits are gathered at once where every row's are wanted, not the sampled ones alone.
 inline constexpr int64_t kScoredRows = 8;
-// Tiles that go through the vision tower together.
-inline constexpr int64_t kTilesPerBatch = 4;
+// Tiles that a rank runs through the vision tower together.
+inline constexpr int64_t kTilesPerBatch = 8;
 
 // In memory a tensor is as it is stored, but that F16 becomes F32; `widen`: everything is F32 (--weight-dtype
 // f32).
@@ -54,6 +54,12 @@ RankMemory MemoryOfRank(const ModelConfig& config, const Plan& plan, const std::
 // An upper bound on what a step, or the encoding of a picture, takes at once on `rank`, alignment included.
 int64_t ArenaBytes(const ModelConfig& config, const Layout& layout, const RankPlan& rank,
                    const CacheSizes& sizes);
+
+// The most tiles of several pictures that one pass of the vision stage takes: a batch of a vision rank, or
+// two that the ranks of stage 0 share. A picture with more is a pass by itself. A step may have to wait for a
+// pass and for no more, and the features of a pass take no more memory than those of a large picture (19
+// tiles) do.
+int64_t TilesPerPass(const Layout& layout);
 
 // Rows of the vocabulary that every rank's shard of the logits is padded to.
 int64_t LogitShardWidth(const ModelConfig& config, const Layout& layout);

@@ -165,6 +165,8 @@ VISION = [
         graph("Time to encode one", "Mean, by rank.",
               [(RANK, "rate(fulger_rank_encode_seconds_total{S}[W]) / (rate(fulger_rank_pictures_total{S}[W]) > 0)")],
               unit="s"),
+        graph("Tiles per pass", "Pictures that wait together share a pass of the vision tower.",
+              [(RANK, "rate(fulger_rank_tiles_total{S}[W]) / (rate(fulger_rank_vision_passes_total{S}[W]) > 0)")]),
         graph("Encoding", "Share of each rank's time.", [(RANK, "rate(fulger_rank_encode_seconds_total{S}[W])")],
               unit="percentunit"),
         graph("Features kept", "Whose pictures need no encoding when they come again.",

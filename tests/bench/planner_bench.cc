@@ -19,7 +19,8 @@ namespace {
 class PlanQueue final : public Backend {
  public:
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override { plans.push_back(std::move(plan)); }
-  void Encode(uint64_t, std::shared_ptr<const PreparedImage>) override {}
+  void Encode(uint64_t, const Pictures&) override {}
+  void Withdraw(uint64_t, const std::vector<std::string>&) override {}
   void Evict(uint64_t, const std::vector<std::string>&) override {}
   std::deque<std::shared_ptr<const v1::StepPlan>> plans;
 };

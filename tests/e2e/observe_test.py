@@ -40,7 +40,7 @@ OWN = {
              "rank_load_seconds replica_ready build_info",
     "counter": "steps_total rank_step_seconds_total rank_wait_seconds_total rank_collective_seconds_total "
                "rank_idle_seconds_total rank_collective_bytes_total rank_link_bytes_total rank_pictures_total "
-               "rank_encode_seconds_total step_flops_total step_read_bytes_total expert_rows_total anchor_hits_total anchor_evictions_total pictures_total "
+               "rank_tiles_total rank_vision_passes_total rank_encode_seconds_total step_flops_total step_read_bytes_total expert_rows_total anchor_hits_total anchor_evictions_total pictures_total "
                "pictures_encoded_total replica_restarts_total requests_rejected_total requests_finished_total "
                "http_requests_total",
     "histogram": "step_seconds step_tokens request_queue_seconds request_latency_seconds",
@@ -105,6 +105,8 @@ def case_metrics():
             assert all(value > 0 for labels, value in values.items() if dict(labels)["rank"] != "4"), (name, values)
         assert series(text, "fulger_rank_link_bytes_total")[("rank", "4"), ("replica", "0")] > 0  # features
         assert series(text, "fulger_rank_pictures_total")[("rank", "4"), ("replica", "0")] == 1
+        assert series(text, "fulger_rank_vision_passes_total")[("rank", "4"), ("replica", "0")] == 1
+        assert series(text, "fulger_rank_tiles_total")[("rank", "4"), ("replica", "0")] > 1
         assert list(series(text, "fulger_pictures_known_total").values()) == [1], "the second time it was known"
         assert sum(series(text, "fulger_requests_rejected_total").values()) == 1
         queued = series(text, "vllm:request_queue_time_seconds_count")
@@ -258,7 +260,7 @@ def check_steps(threads):
         if rank < 4:
             layers = range(4) if rank < 2 else range(4, 8)
             assert {f"layer {layer}: experts" for layer in layers} <= inner, (rank, inner)
-    assert "encode a picture" in {s["name"] for s in threads[2, 4]}
+    assert "encode pictures" in {s["name"] for s in threads[2, 4]}
 
 
 def check_requests(events):

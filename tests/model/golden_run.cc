@@ -48,7 +48,7 @@ absl::Status GoldenCheckpoint::Encode(ThreadReplica& replica) const {
   for (size_t i = 0; i < golden_.images().size(); ++i) {
     const golden::Image& image = golden_.images()[i];
     replica.Encode(
-        std::make_shared<PictureTiles>(GoldenPicture(image, replica.config().vision->image_size, i)));
+        {std::make_shared<PictureTiles>(GoldenPicture(image, replica.config().vision->image_size, i))});
     ASSIGN_OR_RETURN(const int64_t rows, replica.NextPicture());
     if (rows != image.tokens) {
       return Internal("picture {} of {}: {} rows, the reference has {}", i, golden_.name(), rows,

@@ -66,15 +66,19 @@ void ThreadBackend::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   if (replica_ != nullptr && plan->epoch() == epoch_) replica_->Submit(std::move(plan));
 }
 
-void ThreadBackend::Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) {
+void ThreadBackend::Encode(uint64_t epoch, const Pictures& pictures) {
   std::lock_guard lock(mu_);
   if (replica_ == nullptr || epoch != epoch_) return;
-  replica_->Encode(
-      std::make_shared<PictureTiles>(PictureTiles{.key = image->key,
-                                                  .tiles = image->tile_count,
-                                                  .height = image->height,
-                                                  .width = image->width,
-                                                  .pixels = {image->tiles.begin(), image->tiles.end()}}));
+  std::vector<Picture> tiles;
+  for (const auto& image : pictures) {
+    tiles.push_back(
+        std::make_shared<PictureTiles>(PictureTiles{.key = image->key,
+                                                    .tiles = image->tile_count,
+                                                    .height = image->height,
+                                                    .width = image->width,
+                                                    .pixels = {image->tiles.begin(), image->tiles.end()}}));
+  }
+  replica_->Encode(std::move(tiles));
 }
 
 void ThreadBackend::Evict(uint64_t epoch, const std::vector<std::string>& keys) {

@@ -28,7 +28,8 @@ class ThreadBackend final : public Backend {
   void Down(const absl::Status& why);
 
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
-  void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
+  void Encode(uint64_t epoch, const Pictures& pictures) override;
+  void Withdraw(uint64_t, const std::vector<std::string>&) override {}  // what was asked for has begun
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
 
  private:

@@ -127,9 +127,12 @@ absl::Status ThreadReplica::RunTask(Rank& rank, const Task& task) {
   if (const auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&task)) {
     ASSIGN_OR_RETURN(v1::StepResult result, rank.runner->Run(**plan));
     if (!own.vision_only && own.last_stage && own.index == 0) results_.Push(std::move(result));
-  } else if (const auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&task)) {
-    const auto rows = rank.runner->Encode(**picture);
-    if (own.vision_only || own.index == 0) pictures_.Push({(*picture)->key, rows});
+  } else if (const auto* pictures = std::get_if<std::vector<Picture>>(&task)) {
+    ASSIGN_OR_RETURN(const EncodedPictures encoded, rank.runner->Encode(*pictures));
+    const bool answers = own.vision_only || own.index == 0;
+    for (size_t i = 0; answers && i < pictures->size(); ++i) {
+      pictures_.Push({(*pictures)[i]->key, encoded.rows[i]});
+    }
   } else {
     rank.runner->Evict(std::get<EvictTask>(task).key);
   }
@@ -140,12 +143,15 @@ void ThreadReplica::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   for (auto& rank : ranks_) rank->tasks.Push(plan);
 }
 
-void ThreadReplica::Encode(std::shared_ptr<const PictureTiles> picture) {
+void ThreadReplica::Encode(std::vector<Picture> pictures) {
   const Layout& layout = plan_.layout;
-  const int owner = layout.pp * layout.tp + VisionRankOf(picture->key, layout.vision);
   for (auto& rank : ranks_) {
-    const bool encodes = layout.vision > 0 ? rank->index == owner : rank->index < layout.tp;
-    if (encodes) rank->tasks.Push(picture);
+    std::vector<Picture> own;  // of this rank
+    for (const Picture& picture : pictures) {
+      const int owner = layout.pp * layout.tp + VisionRankOf(picture->key, layout.vision);
+      if (layout.vision > 0 ? rank->index == owner : rank->index < layout.tp) own.push_back(picture);
+    }
+    if (!own.empty()) rank->tasks.Push(std::move(own));
   }
 }
 

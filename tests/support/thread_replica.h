@@ -43,8 +43,8 @@ class ThreadReplica {
 
   // Queues the plan on every rank that a coordinator would reach; never blocks.
   void Submit(std::shared_ptr<const v1::StepPlan> plan);
-  // Queues the picture on the ranks that encode it.
-  void Encode(std::shared_ptr<const PictureTiles> picture);
+  // Queues the pictures on the ranks that encode them, for one pass.
+  void Encode(std::vector<Picture> pictures);
   void Evict(const std::string& key);
   // The next result of the last stage, in step order, or the first error of any rank.
   absl::StatusOr<v1::StepResult> NextResult();
@@ -57,8 +57,7 @@ class ThreadReplica {
   struct EvictTask {
     std::string key;
   };
-  using Task =
-      std::variant<std::shared_ptr<const v1::StepPlan>, std::shared_ptr<const PictureTiles>, EvictTask>;
+  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::vector<Picture>, EvictTask>;
   struct Rank;
 
   ThreadReplica() = default;

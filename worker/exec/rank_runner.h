@@ -79,8 +79,8 @@ class RankRunner {
   // The result carries tokens and errors on every rank of the last stage (identical ones), and nothing
   // elsewhere.
   virtual absl::StatusOr<v1::StepResult> Run(const v1::StepPlan& plan) = 0;
-  // On ranks that hold the vision tower. Returns the number of feature rows.
-  virtual absl::StatusOr<int64_t> Encode(const PictureTiles& picture) = 0;
+  // On ranks that hold the vision tower: see FeatureStore::Encode.
+  virtual absl::StatusOr<EncodedPictures> Encode(std::span<const Picture> pictures) = 0;
   virtual void Evict(const std::string& key) = 0;
   virtual StepTiming last_timing() const = 0;
   // Held on this rank besides the weights: "kv", "slots", "arena".

@@ -364,13 +364,13 @@ absl::Status StageRunner::SendHidden(const MutTensorView& h, const TensorView& h
   return links_.to_next->Send(setup_.device.stream(), health);
 }
 
-absl::StatusOr<int64_t> StageRunner::Encode(const PictureTiles& picture) {
+absl::StatusOr<EncodedPictures> StageRunner::Encode(std::span<const Picture> pictures) {
   if (!features_.has_value()) return Internal("rank {} holds no vision tower", setup_.rank);
   ExecContext ctx = Context();
   ctx.arena.Reset();
-  auto rows = features_->Encode(ctx, picture);
+  auto encoded = features_->Encode(ctx, pictures);
   setup_.activity.Set("idle");
-  return rows;
+  return encoded;
 }
 
 void StageRunner::Evict(const std::string& key) {

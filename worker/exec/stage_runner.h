@@ -24,7 +24,7 @@ class StageRunner final : public RankRunner {
   static absl::StatusOr<std::unique_ptr<RankRunner>> Make(const RankSetup& setup);
 
   absl::StatusOr<v1::StepResult> Run(const v1::StepPlan& plan) override;
-  absl::StatusOr<int64_t> Encode(const PictureTiles& picture) override;
+  absl::StatusOr<EncodedPictures> Encode(std::span<const Picture> pictures) override;
   void Evict(const std::string& key) override;
   StepTiming last_timing() const override { return timing_; }
   std::vector<std::pair<std::string, int64_t>> MemoryBytes() const override;

@@ -21,7 +21,7 @@ absl::StatusOr<std::unique_ptr<RankRunner>> VisionRunner::Make(const RankSetup& 
   return runner;
 }
 
-absl::StatusOr<int64_t> VisionRunner::Encode(const PictureTiles& picture) {
+absl::StatusOr<EncodedPictures> VisionRunner::Encode(std::span<const Picture> pictures) {
   arena_->Reset();
   ExecContext ctx{.device = setup_.device,
                   .stream = setup_.device.stream(),
@@ -29,9 +29,9 @@ absl::StatusOr<int64_t> VisionRunner::Encode(const PictureTiles& picture) {
                   .arena = *arena_,
                   .stage = *alone_,
                   .activity = setup_.activity};
-  auto rows = features_->Encode(ctx, picture);
+  auto encoded = features_->Encode(ctx, pictures);
   setup_.activity.Set("idle");
-  return rows;
+  return encoded;
 }
 
 absl::StatusOr<v1::StepResult> VisionRunner::Run(const v1::StepPlan& plan) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -245,31 +244,32 @@ absl::Status Executor::Serve(Rank& rank) {
 
   // A vision rank's plans go before pictures that wait: the stages wait for the rows that a plan names, and
   // those are encoded already. Ranks of a stage encode together, so they keep the order of arrival.
-  std::deque<Task> pictures;
+  PictureQueue pictures(own.vision_only);
   while (!stopping_) {
-    auto task = pictures.empty() ? NextTask(*rank.fabric) : tasks_.TryPop();
-    if (!task.has_value()) {
-      if (pictures.empty()) break;  // closed
-      task = std::move(pictures.front());
-      pictures.pop_front();
-    } else if (own.vision_only && std::holds_alternative<std::shared_ptr<const PictureTiles>>(*task)) {
-      pictures.push_back(*std::move(task));
-      continue;
+    auto task = !pictures.ready() ? NextTask(*rank.fabric) : own.vision_only ? tasks_.TryPop() : std::nullopt;
+    if (task.has_value()) {
+      RETURN_IF_ERROR(RunTask(rank, *task, &pictures));
+    } else if (pictures.ready()) {
+      RETURN_IF_ERROR(RunPass(rank, pictures.NextPass()));
+    } else {
+      break;  // closed
     }
-    RETURN_IF_ERROR(RunTask(rank, *task));
-    busy_until_ = std::chrono::steady_clock::now();
   }
   return absl::OkStatus();
 }
 
-absl::Status Executor::RunTask(Rank& rank, const Task& task) {
+absl::Status Executor::RunTask(Rank& rank, const Task& task, PictureQueue* pictures) {
   if (const auto* plan = std::get_if<std::shared_ptr<const v1::StepPlan>>(&task)) {
     return RunPlan(rank, **plan);
   }
-  if (const auto* picture = std::get_if<std::shared_ptr<const PictureTiles>>(&task)) {
-    return RunEncode(rank, **picture);
+  if (const auto* picture = std::get_if<Picture>(&task)) {
+    pictures->Add(*picture);
+  } else if (const auto* withdraw = std::get_if<Withdraw>(&task)) {
+    if (pictures->Withdraw(withdraw->key))
+      SendFeaturesReady(withdraw->key, Cancelled("nobody waits for the picture any more"));
+  } else {
+    rank.runner->Evict(std::get<Evict>(task).key);
   }
-  rank.runner->Evict(std::get<Evict>(task).key);
   return absl::OkStatus();
 }
 
@@ -319,6 +319,7 @@ absl::Status Executor::RunPlan(Rank& rank, const v1::StepPlan& plan) {
       rank, start,
       {.step = plan.step(), .seconds = timing.total_seconds, .wait = timing.wait_seconds, .idle = idle},
       timing.expert_rows);
+  busy_until_ = std::chrono::steady_clock::now();
   return absl::OkStatus();
 }
 
@@ -331,6 +332,8 @@ void Executor::SendTiming(const Rank& rank, std::chrono::steady_clock::time_poin
   v1::RankTiming* out = message.mutable_timing();
   out->set_step(time.step);
   out->set_encode(time.step == 0);
+  out->set_pictures(time.pictures);
+  out->set_tiles(static_cast<int>(time.tiles));
   out->set_rank(assign_.rank());
   out->set_start_seconds(std::chrono::duration<double>(start.time_since_epoch()).count());
   out->set_total_seconds(time.seconds);
@@ -349,29 +352,35 @@ void Executor::SendTiming(const Rank& rank, std::chrono::steady_clock::time_poin
   Post(std::move(message));
 }
 
-// A picture that cannot be encoded (non-finite features) fails its requests, not the rank.
-absl::Status Executor::RunEncode(Rank& rank, const PictureTiles& picture) {
+absl::Status Executor::RunPass(Rank& rank, const std::vector<Picture>& pictures) {
   rank.traffic = {};
   marks_.clear();
   const auto start = std::chrono::steady_clock::now();
-  const auto rows = rank.runner->Encode(picture);
-  const bool fatal = !rows.ok() && rows.status().code() != absl::StatusCode::kDataLoss &&
-                     rows.status().code() != absl::StatusCode::kInvalidArgument;
-  if (fatal) return Annotate(rows.status(), "encoding a picture");
+  const auto encoded = rank.runner->Encode(pictures);
+  RETURN_IF_ERROR(Annotate(encoded.status(), fmt::format("encoding {} pictures", pictures.size())));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  SendTiming(rank, start, {.seconds = seconds}, {});
+  SendTiming(rank, start,
+             {.pictures = static_cast<int>(pictures.size()), .tiles = encoded->tiles, .seconds = seconds},
+             {});
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
-  if (!own.vision_only && own.index != 0) return absl::OkStatus();
+  const bool answers = own.vision_only || own.index == 0;
+  for (size_t i = 0; answers && i < pictures.size(); ++i)
+    SendFeaturesReady(pictures[i]->key, encoded->rows[i]);
+  busy_until_ = std::chrono::steady_clock::now();
+  return absl::OkStatus();
+}
+
+// A picture that cannot be encoded (non-finite features) fails its requests, not the rank.
+void Executor::SendFeaturesReady(const std::string& key, const absl::StatusOr<int64_t>& rows) {
   v1::WorkerMessage message = NewMessage();
   v1::FeaturesReady* ready = message.mutable_features_ready();
-  ready->set_key(picture.key);
+  ready->set_key(key);
   if (rows.ok()) {
     ready->set_rows(*rows);
   } else {
     ready->set_error(Message(rows.status()));
   }
   Post(std::move(message));
-  return absl::OkStatus();
 }
 
 }  // namespace fulger

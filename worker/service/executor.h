@@ -21,6 +21,7 @@
 #include "worker/comm/collective.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/layers/context.h"
+#include "worker/service/picture_queue.h"
 #include "worker/service/request_names.h"
 #include "worker/vision/feature_store.h"
 
@@ -44,7 +45,10 @@ class Executor {
   struct Evict {
     std::string key;
   };
-  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::shared_ptr<const PictureTiles>, Evict>;
+  struct Withdraw {  // a picture, if its encoding has not begun
+    std::string key;
+  };
+  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, Picture, Evict, Withdraw>;
 
   // Starts the thread: sets the rank up as `assign` says, reports Progress and Ready, then runs tasks. A
   // failure is reported as Failed and ends the thread with `failed()` true. `rendezvous` outlives the
@@ -70,15 +74,19 @@ class Executor {
   absl::Status Load(Rank& rank);
   absl::Status Serve(Rank& rank);
   std::optional<Task> NextTask(Fabric& fabric);
-  absl::Status RunTask(Rank& rank, const Task& task);
+  // Pictures go into the queue.
+  absl::Status RunTask(Rank& rank, const Task& task, PictureQueue* pictures);
   absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
   struct TaskTime {
-    uint64_t step = 0;  // 0: a picture
+    uint64_t step = 0;  // 0: a pass of the vision tower
+    int pictures = 0;
+    int64_t tiles = 0;
     double seconds = 0, wait = 0, idle = 0;
   };
   void SendTiming(const Rank& rank, std::chrono::steady_clock::time_point start, const TaskTime& time,
                   const std::vector<uint64_t>& expert_rows);
-  absl::Status RunEncode(Rank& rank, const PictureTiles& picture);
+  absl::Status RunPass(Rank& rank, const std::vector<Picture>& pictures);
+  void SendFeaturesReady(const std::string& key, const absl::StatusOr<int64_t>& rows);
   void ReportPhase(v1::Phase phase, double fraction = 0, double rate = 0, const std::string& text = {});
   v1::WorkerMessage NewMessage() const;
   void Post(v1::WorkerMessage message) { outbox_.Push(std::move(message)); }

@@ -15,7 +15,7 @@ class PictureAssembler {
  public:
   // The whole picture with its last part, else null. A part that does not continue the earlier ones drops the
   // picture: the sender's bug shows as a picture of the wrong size, which the feature store refuses by name.
-  std::shared_ptr<const PictureTiles> Add(const v1::TilesPart& part) {
+  Picture Add(const v1::TilesPart& part) {
     auto& picture = open_[part.key()];
     if (picture == nullptr || part.offset() == 0) {
       picture = std::make_shared<PictureTiles>();
@@ -23,10 +23,11 @@ class PictureAssembler {
       picture->tiles = part.tiles();
       picture->height = part.height();
       picture->width = part.width();
+      picture->more = part.more();
     }
     picture->pixels += part.data();
     if (!part.last()) return nullptr;
-    std::shared_ptr<const PictureTiles> whole = std::move(picture);
+    Picture whole = std::move(picture);
     open_.erase(part.key());
     return whole;
   }

@@ -163,6 +163,9 @@ class Worker {
           executor_->Push(Executor::Evict{key});
         }
         break;
+      case v1::CoordinatorMessage::kWithdraw:
+        for (const std::string& key : message.withdraw().keys()) executor_->Push(Executor::Withdraw{key});
+        break;
       default:
         break;
     }

@@ -121,11 +121,13 @@ absl::Status VisionTower::EncodeBatch(ExecContext& ctx, const TensorView& tiles,
     if (inspect) RETURN_IF_ERROR(inspect(fmt::format("vision layer {}", l), tokens));
   }
   ctx.activity.Set("projector");
-  for (int64_t i = 0; i < n; ++i) {  // per tile: the class token sits between tiles
-    RETURN_IF_ERROR(
-        Project(ctx, tokens.Rows(i * (patches + 1) + 1, patches), out.Rows(i * patches, patches)));
+  ASSIGN_OR_RETURN(const MutTensorView features, ctx.arena.Allocate(DType::kF32, {n * patches, d}));
+  for (int64_t i = 0; i < n; ++i) {  // without the class token, which sits between tiles
+    const MutTensorView to = features.Rows(i * patches, patches);
+    RETURN_IF_ERROR(ctx.device.Copy(ctx.stream, tokens.Rows(i * (patches + 1) + 1, patches).raw(),
+                                    to.mut_raw(), static_cast<size_t>(to.bytes())));
   }
-  return absl::OkStatus();
+  return Project(ctx, features, out);
 }
 
 absl::Status VisionTower::RunLayer(ExecContext& ctx, const Layer& layer, int64_t tiles,

@@ -22,8 +22,9 @@ class VisionTower {
   static absl::StatusOr<VisionTower> Make(const ModelConfig& config, const WeightLookup& weights,
                                           const ImageProcessorConfig& processor);
 
-  // tiles u8 [n, S, S, 3] on the device -> out f32 [n * patches, text hidden]. Works through the tiles a few
-  // at a time, so the arena's need (model/cost) does not depend on n.
+  // tiles u8 [n, S, S, 3] on the device -> out f32 [n * patches, text hidden]. Works through kTilesPerBatch
+  // tiles at a time, so the arena's need (model/cost) does not depend on n; a batch reads every weight once,
+  // and the features of a tile do not depend on the others.
   absl::Status Encode(ExecContext& ctx, const TensorView& tiles, const MutTensorView& out) const;
   // Which part gives NaN or infinity first for these few tiles, as an error names it ("vision layer 3");
   // empty when none does. A pass of its own that looks at what every part gives: only errors pay for it.
