@@ -88,6 +88,22 @@ absl::StatusOr<Dfa> Intersection(const Dfa& a, const Dfa& b, WorkBudget* budget)
   return Trimmed(std::move(both));
 }
 
+Dfa Complement(const Dfa& dfa) {
+  Dfa other = dfa;
+  if (other.states.empty()) other.states.emplace_back();
+  const auto rest = static_cast<int32_t>(other.states.size());  // what has left `dfa`
+  other.states.emplace_back();
+  for (Dfa::State& state : other.states) {
+    state.accepts = !state.accepts;
+    std::vector<CharSet::Range> known;
+    for (const Dfa::Edge& edge : state.edges) known.push_back(edge.range);
+    const CharSet others = CharSet::All().Without(CharSet(std::move(known)));
+    for (const CharSet::Range& range : others.ranges()) state.edges.push_back({.range = range, .to = rest});
+    std::ranges::sort(state.edges, {}, &Dfa::Edge::range);
+  }
+  return Trimmed(std::move(other));
+}
+
 Dfa StringsOfLength(int64_t least, int64_t most) {
   Dfa dfa;
   const int64_t last = most < 0 ? least : most;

@@ -41,6 +41,8 @@ Dfa Trimmed(Dfa dfa);
 // INVALID_ARGUMENT: it would need more than kMaxStates states, or more work than is left.
 absl::StatusOr<Dfa> Intersection(const Dfa& a, const Dfa& b, WorkBudget* budget);
 absl::Status AutomatonTooLarge();
+// All strings that it does not accept.
+Dfa Complement(const Dfa& dfa);
 // Strings of `least` to `most` characters; most -1: any number.
 Dfa StringsOfLength(int64_t least, int64_t most);
 

@@ -2,24 +2,34 @@
 //
 // The subset of JSON Schema, by keyword:
 //   type            string, number, integer, boolean, null, object, array, or a list of these
-//   enum, const     any values; written without white space
+//   enum, const     any values; written without white space. Objects and arrays not beside keywords about
+//   what
+//                   is in them
 //   properties, required, additionalProperties
 //                   properties come in the order of the schema; properties that it does not list come only
 //                   where it lists none and does not forbid them
-//   items, minItems, maxItems             minLength, maxLength (in characters)
+//   patternProperties
+//                   behind the listed properties, in any number and order. Of listed ones all expressions
+//                   count; other names are written where one expression is found in them and no second one,
+//                   and where none is as above
+//   items, prefixItems, minItems, maxItems
+//   uniqueItems     of items that enum or const list, or that are booleans or null, with at most 2,000 sets
+//   of
+//                   them; or of one item
+//   minLength, maxLength (in characters)
 //   pattern         see regex.h: what it supports of ECMA 262
 //   format          see string_formats.h: date, date-time, time, duration, uuid, email, hostname, ipv4, ipv6,
 //                   uri (http, https), json-pointer; of strings only
 //   minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
 //                   decimal and exact; such numbers are written without exponent
-//   anyOf           alone with annotations; allOf with one member, the same
+//   allOf, anyOf    beside any other keywords: what is said twice about a value holds twice, exactly
 //   oneOf           the same, of members that cannot hold together (see schema_overlap.h)
-//   $ref            alone with annotations, into the same schema: "#", "#/$defs/NAME", any JSON pointer; may
-//                   recur
+//   $ref            the same, into the same schema: "#", "#/$defs/NAME", any JSON pointer; may recur
 //   annotations     title, description, default, examples, deprecated, readOnly, writeOnly, $schema, $id,
 //                   $comment, $defs, definitions: no meaning
 //   true, false, {} anything, nothing, anything
-// Any other keyword is refused by name: what is written always satisfies the whole schema.
+// Any other keyword is refused by name: what is written always satisfies the whole schema. "not" cannot be
+// had: the values that are left would have to be spelled out.
 //
 // White space: none or one space, or a line break and up to 40 spaces, behind { [ , : and before } ]. Text in
 // strings is UTF-8 or escapes; \u for no surrogates. Numbers have JSON's form, of any length, with exponents

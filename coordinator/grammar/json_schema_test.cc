@@ -114,17 +114,32 @@ TEST(JsonSchemaTest, RefusedByName) {
       {R"({"oneOf":[{"type":"null"},{"type":"null"}]})", "schema.oneOf", "members 0 and 1"},
       {R"({"oneOf":[{"type":"object"},{"type":"object","required":["a"]}]})", "schema.oneOf",
        "tell them apart"},
-      {R"({"oneOf":[{"type":"null"}],"minimum":1})", "schema.minimum", "not together with oneOf"},
-      {R"({"not":{}})", "schema.not", "not supported"},
-      {R"({"type":"object","patternProperties":{}})", "schema.patternProperties", "not supported"},
-      {R"({"type":"array","uniqueItems":true})", "schema.uniqueItems", "not supported"},
-      {R"({"type":"array","prefixItems":[]})", "schema.prefixItems", "not supported"},
-      {R"({"anyOf":[{"type":"null"}],"type":"null"})", "schema.type", "not together with anyOf"},
-      {R"({"$ref":"#/$defs/x","minLength":1})", "schema.minLength", "not together with $ref"},
+      {R"({"not":{}})", "schema.not", "written from what it may be"},
+      {R"({"allOf":[{"minimum":1},{"not":{"const":3}}]})", "schema.allOf[1].not", "not supported"},
+      {R"({"type":"object","patternProperties":[]})", "schema.patternProperties", "expected an object"},
+      {R"x({"type":"object","patternProperties":{"a(?=b)":{}}})x", "schema.patternProperties.a(?=b)",
+       "position 4: look-ahead"},
+      {R"({"patternProperties":{"^x":{"not":{}}}})", "schema.patternProperties.^x.not", "not supported"},
+      {R"({"type":"array","uniqueItems":true})", "schema.uniqueItems", "listed by enum or const"},
+      {R"({"type":"array","uniqueItems":true,"items":{"type":"integer"}})", "schema.uniqueItems", "listed"},
+      {R"({"uniqueItems":true,"items":{"anyOf":[{"const":1},{"const":2}]}})", "schema.uniqueItems", "listed"},
+      {R"({"uniqueItems":true,"items":{"enum":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]}})",
+       "schema.uniqueItems", "2000 sets"},
+      {R"({"uniqueItems":true,"items":{"enum":[1,2]},"prefixItems":[{}]})", "schema.uniqueItems",
+       "not together with prefixItems"},
+      {R"({"uniqueItems":1})", "schema.uniqueItems", "true or false"},
+      {R"({"type":"array","prefixItems":{}})", "schema.prefixItems", "list of schemas"},
+      {R"({"type":"array","items":[{}]})", "schema.items", "called prefixItems"},
+      {R"({"type":"object","unevaluatedProperties":false})", "schema.unevaluatedProperties", "not supported"},
+      {R"({"enum":[[1]],"minItems":1})", "schema.minItems", "not together with objects or arrays"},
       {R"({"$ref":"#/$defs/x"})", "schema.$ref", "in this schema"},
       {R"({"$ref":"http://example.com/s"})", "schema.$ref", "in this schema"},
       {R"({"$ref":"#/~7"})", "schema.$ref", "in this schema"},
-      {R"({"allOf":[{},{}]})", "schema.allOf", "one schema"},
+      {R"({"allOf":[]})", "schema.allOf", "list of schemas"},
+      {R"({"allOf":[{"type":"integer","minimum":1},{"$ref":"#/$defs/x"}],"$defs":{"x":{"minimum":"2"}}})",
+       "schema/$defs/x.minimum", "expected a number"},
+      {R"({"allOf":[{"required":["a"]},{"additionalProperties":false}]})", "schema.allOf[0].required",
+       "required and forbidden"},
       {R"({"type":"text"})", "schema.type", "\"text\""},
       {R"({"type":[]})", "schema.type", "empty"},
       {R"({"type":"string","maxLength":100000})", "schema.maxLength", "4096"},
@@ -148,13 +163,25 @@ TEST(JsonSchemaTest, RefusedByName) {
 TEST(JsonSchemaTest, WhatNothingSatisfiesIsRefused) {
   for (
       const char* schema :
-      {"false", R"({"type":"integer","minimum":3,"maximum":2})",
+      {"false",
+       R"({"type":"integer","minimum":3,"maximum":2})",
        R"({"type":"integer","minimum":0.1,"maximum":0.9})",
        R"({"type":"number","exclusiveMinimum":2,"exclusiveMaximum":2})",
-       R"({"type":"string","pattern":"a^"})", R"({"type":"string","pattern":"^.{5}$","maxLength":3})",
+       R"({"type":"string","pattern":"a^"})",
+       R"({"type":"string","pattern":"^.{5}$","maxLength":3})",
        R"({"type":"string","pattern":"x","format":"ipv4"})",
-       R"({"type":"integer","multipleOf":10,"minimum":1,"maximum":9})", R"({"$ref":"#"})", R"({"enum":[]})",
+       R"({"type":"integer","multipleOf":10,"minimum":1,"maximum":9})",
+       R"({"$ref":"#"})",
+       R"({"enum":[]})",
        R"({"type":"null","const":1})",
+       R"({"allOf":[{"type":"null"},{"type":"string"}]})",
+       R"({"allOf":[{"minLength":3},{"maxLength":2}],"type":"string"})",
+       R"({"allOf":[{"$ref":"#"}]})",
+       R"({"allOf":[true,false]})",
+       R"({"allOf":[{"enum":[1,2]},{"enum":[3]}]})",
+       R"({"prefixItems":[{"type":"null"},false],"minItems":2})",
+       R"({"items":{"enum":[1,2]},"uniqueItems":true,"minItems":3})",
+       R"({"anyOf":[{"$ref":"#"},{"allOf":[{"$ref":"#"}]}]})",
        R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
        R"({"type":"array","items":false,"minItems":1})",
        R"({"anyOf":[{"$ref":"#/$defs/x"}],"$defs":{"x":{"type":"array","items":{"$ref":"#/$defs/x"},"minItems":2}}})"}) {
@@ -194,6 +221,29 @@ TEST(JsonSchemaTest, ExplosionsAreBounded) {
     large += fmt::format(R"({}"p{}":{{"type":"string","maxLength":4096}})", i > 0 ? "," : "", i);
   EXPECT_THAT(CompileSchema(large + "}}").status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too large")));
+
+  // Choices times choices, and references that meet in ever new company.
+  std::string product = R"({"allOf":[)";
+  for (int i = 0; i < 40; ++i)
+    product +=
+        fmt::format(R"({}{{"anyOf":[{{"minLength":{}}},{{"maxLength":{}}}]}})", i > 0 ? "," : "", i, 90 - i);
+  EXPECT_THAT(CompileSchema(product + "]}").status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too large")));
+  std::string cycles = R"({"allOf":[)", definitions;
+  for (const int length : {2, 3, 5, 7, 11, 13}) {
+    cycles += fmt::format(R"({}{{"$ref":"#/$defs/c{}_0"}})", length > 2 ? "," : "", length);
+    for (int i = 0; i < length; ++i) {
+      definitions += fmt::format(R"({}"c{}_{}":{{"properties":{{"n":{{"$ref":"#/$defs/c{}_{}"}}}}}})",
+                                 definitions.empty() ? "" : ",", length, i, length, (i + 1) % length);
+    }
+  }
+  EXPECT_THAT(CompileSchema(cycles + R"(],"$defs":{)" + definitions + "}}").status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too large")));
+  std::string deep;  // twice the members with every level
+  for (int i = 1; i <= 60; ++i)
+    deep +=
+        fmt::format(R"(,"a{0}":{{"allOf":[{{"$ref":"#/$defs/a{1}"}},{{"$ref":"#/$defs/a{1}"}}]}})", i, i - 1);
+  EXPECT_OK(CompileSchema(R"({"$ref":"#/$defs/a60","$defs":{"a0":{"type":"null"})" + deep + "}}").status());
 
   // Expressions as well: what they may cost is counted over the whole schema.
   const auto with_patterns = [](int n) {

@@ -36,24 +36,43 @@ class Overlap {
   bool Disjoint(const Json& a, const Json& b) {
     if (++steps_ > kMostSteps) return false;
     if (a == false || b == false) return true;
-    if (!a.is_object() || !b.is_object()) return false;
-    for (const auto& [one, other] : {std::pair(&a, &b), std::pair(&b, &a)}) {
-      if (const Json* target = Target(*one)) return Disjoint(*target, *other);
-      for (const char* keyword : {"anyOf", "oneOf"}) {
-        const auto ways = one->find(keyword);
-        if (ways == one->end() || !ways->is_array()) continue;
-        const Json* fixed = other;
-        return std::ranges::all_of(*ways, [&](const Json& way) { return Disjoint(way, *fixed); });
-      }
-      if (const auto all = one->find("allOf"); all != one->end() && all->is_array()) {
-        const Json* fixed = other;
-        return std::ranges::any_of(*all, [&](const Json& part) { return Disjoint(part, *fixed); });
-      }
-    }
-    return Apart(a, b);
+    // All of these hold, so one that keeps them apart is enough.
+    std::vector<const Json*> parts_a, parts_b;
+    Gather(a, &parts_a);
+    Gather(b, &parts_b);
+    return ChoicesApart(parts_a, b) || ChoicesApart(parts_b, a) ||
+           std::ranges::any_of(parts_a,
+                               [&](const Json* x) {
+                                 return std::ranges::any_of(parts_b,
+                                                            [&](const Json* y) { return Apart(*x, *y); });
+                               }) ||
+           (BothObjects(parts_a, parts_b) &&
+            (RequiredApart(parts_a, parts_b) || RequiredApart(parts_b, parts_a)));
   }
 
  private:
+  // The schema, what it refers to and the members of its allOf.
+  void Gather(const Json& schema, std::vector<const Json*>* parts) {
+    if (!schema.is_object() || std::ranges::find(*parts, &schema) != parts->end()) return;
+    if (++steps_ > kMostSteps) return;
+    parts->push_back(&schema);
+    if (const Json* target = Target(schema)) Gather(*target, parts);
+    const auto all = schema.find("allOf");
+    if (all == schema.end() || !all->is_array()) return;
+    for (const Json& member : *all) Gather(member, parts);
+  }
+
+  bool ChoicesApart(const std::vector<const Json*>& parts, const Json& other) {
+    for (const Json* part : parts) {
+      for (const char* keyword : {"anyOf", "oneOf"}) {
+        const auto ways = part->find(keyword);
+        if (ways == part->end() || !ways->is_array()) continue;
+        if (std::ranges::all_of(*ways, [&](const Json& way) { return Disjoint(way, other); })) return true;
+      }
+    }
+    return false;
+  }
+
   const Json* Target(const Json& schema) const {
     const auto ref = schema.find("$ref");
     if (ref == schema.end() || !ref->is_string()) return nullptr;
@@ -97,12 +116,8 @@ class Overlap {
     return types;
   }
 
-  static bool SameValue(const Json& a, const Json& b) {
-    if (a.is_number() && b.is_number()) return a.get<double>() == b.get<double>();
-    return nlohmann::json(a) == nlohmann::json(b);  // whatever the order of properties
-  }
-
   bool Apart(const Json& a, const Json& b) {
+    if (++steps_ > kMostSteps) return false;
     const auto listed_a = Values(a), listed_b = Values(b);
     if (listed_a && listed_b) {
       return std::ranges::none_of(*listed_a, [&](const Json& x) {
@@ -133,11 +148,6 @@ class Overlap {
     return above(a, b) || above(b, a);
   }
 
-  static bool Requires(const Json& schema, const std::string& name) {
-    const auto required = schema.find("required");
-    return required != schema.end() && required->is_array() &&
-           std::ranges::find(*required, Json(name)) != required->end();
-  }
   static const Json* Property(const Json& schema, const std::string& name) {
     const auto properties = schema.find("properties");
     if (properties == schema.end() || !properties->is_object()) return nullptr;
@@ -146,19 +156,42 @@ class Overlap {
   }
   static bool Forbids(const Json& schema, const std::string& name) {
     const auto additional = schema.find("additionalProperties");
-    return additional != schema.end() && *additional == false && Property(schema, name) == nullptr;
+    return additional != schema.end() && *additional == false && Property(schema, name) == nullptr &&
+           !schema.contains("patternProperties");
   }
 
   bool ObjectsApart(const Json& a, const Json& b) {
-    for (const auto& [one, other] : {std::pair(&a, &b), std::pair(&b, &a)}) {
-      const auto required = one->find("required");
-      if (required == one->end() || !required->is_array()) continue;
+    return RequiredApart({&a}, {&b}) || RequiredApart({&b}, {&a});
+  }
+  static bool BothObjects(const std::vector<const Json*>& a, const std::vector<const Json*>& b) {
+    std::set<std::string> types = Types(Json::object());
+    for (const auto* parts : {&a, &b}) {
+      for (const Json* part : *parts) {
+        std::set<std::string> both;
+        std::ranges::set_intersection(types, Types(*part), std::inserter(both, both.end()));
+        types = std::move(both);
+      }
+    }
+    return std::ranges::all_of(types, [](const std::string& type) { return type == "object"; });
+  }
+  // Whether a property that some of `one` require is forbidden by some of the others, or has no value for
+  // all.
+  bool RequiredApart(const std::vector<const Json*>& one, const std::vector<const Json*>& other) {
+    for (const Json* requiring : one) {
+      const auto required = requiring->find("required");
+      if (required == requiring->end() || !required->is_array()) continue;
       for (const Json& entry : *required) {
         if (!entry.is_string()) continue;
         const auto name = entry.get<std::string>();
-        if (Forbids(*other, name)) return true;
-        const Json *mine = Property(*one, name), *theirs = Property(*other, name);
-        if (mine != nullptr && theirs != nullptr && Disjoint(*mine, *theirs)) return true;
+        for (const Json* b : other) {
+          if (Forbids(*b, name)) return true;
+          const Json* theirs = Property(*b, name);
+          if (theirs == nullptr) continue;
+          for (const Json* a : one) {
+            const Json* mine = Property(*a, name);
+            if (mine != nullptr && Disjoint(*mine, *theirs)) return true;
+          }
+        }
       }
     }
     return false;
@@ -169,6 +202,11 @@ class Overlap {
 };
 
 }  // namespace
+
+bool SameValue(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number()) return a.get<double>() == b.get<double>();
+  return nlohmann::json(a) == nlohmann::json(b);  // whatever the order of properties
+}
 
 bool Disjoint(const Json& a, const Json& b, const Json& root) { return Overlap(root).Disjoint(a, b); }
 

@@ -10,4 +10,7 @@ namespace fulger {
 bool Disjoint(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b,
               const nlohmann::ordered_json& root);
 
+// Whether they are one value to JSON Schema: 1 and 1.0 are. May say so of numbers beyond 2^53 that are not.
+bool SameValue(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b);
+
 }  // namespace fulger
