@@ -27,7 +27,8 @@ int main(int argc, char** argv) {
   app.add_option("--model", options.executor.model_dir_override,
                  "checkpoint folder on this host; default: the coordinator's path");
   app.add_option("--rank", options.rank, "rank to claim; default: the launcher's, or the next free one");
-  app.add_option("--host", options.host, "address that other workers dial; default: this host's name");
+  app.add_option("--host", options.host,
+                 "address that other workers dial; default: the one on the way to the coordinator");
   app.add_option("--join-timeout", join_seconds, "seconds to wait for the coordinator")
       ->capture_default_str();
   app.add_option("--operation-timeout", operation_seconds, "seconds that one exchange between ranks may take")

@@ -56,6 +56,17 @@ absl::StatusOr<std::string> ControlAddress(const DeploymentFlags& flags, int ind
   return ToString(address);
 }
 
+StartupDeadlines StartupOf(const DeploymentFlags& flags) {
+  StartupDeadlines startup;
+  startup.launch = std::chrono::seconds(flags.launch_seconds);
+  startup.rendezvous = std::chrono::seconds(flags.join_seconds);
+  if (flags.phase_seconds > 0) {
+    startup.device = startup.communicators = startup.load = startup.warm_up =
+        std::chrono::seconds(flags.phase_seconds);
+  }
+  return startup;
+}
+
 absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudget& budget,
                                                   const Plan& plan, const std::string& transport,
                                                   const std::string& fingerprint, int index) {
@@ -72,6 +83,7 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, 
   replica.max_sequences = flags.max_sequences + flags.anchors;  // slots of both
   replica.cache_tokens = budget.cache_tokens;
   replica.max_context = budget.max_context;
+  replica.startup = StartupOf(flags);
   ASSIGN_OR_RETURN(options.control_address, ControlAddress(flags, index));
   options.wait_for_workers = flags.wait_for_workers;
   options.launch.worker_binary =
@@ -135,6 +147,20 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
                   "ADDR:PORT where workers dial; default: a private socket for workers started here");
   app->add_flag("--wait-for-workers", flags->wait_for_workers,
                 "start no workers: mpirun, srun or Kubernetes does");
+  app->add_option(
+         "--launch-timeout", flags->launch_seconds,
+         "seconds until a first worker must have joined; with --wait-for-workers it also says that a job "
+         "starts "
+         "the workers along with this program, which ends where they do not come to serve. Default: waits "
+         "without end for workers that others start, 120 for its own")
+      ->check(CLI::PositiveNumber);
+  add("--join-timeout", flags->join_seconds, "seconds from the first worker until all must have joined")
+      ->check(CLI::PositiveNumber);
+  app->add_option(
+         "--phase-timeout", flags->phase_seconds,
+         "seconds that a rank may stand still in a phase of its start; default: device 120, communicators "
+         "180, load 600, warm-up 300")
+      ->check(CLI::PositiveNumber);
   app->add_option("--max-context", flags->max_context,
                   "tokens of prompt and answer together; default: what the cache holds, at most 131072")
       ->check(CLI::PositiveNumber);
@@ -262,7 +288,7 @@ std::string DescribeLoading(const ReplicaInfo& info) {
   if (info.phase == ReplicaPhase::kServing || info.phase == ReplicaPhase::kStopped) return {};
   std::map<std::string, std::pair<int, double>> phases;  // name -> ranks, sum of fractions
   for (const RankInfo& rank : info.ranks) {
-    auto& [count, fraction] = phases[rank.joined ? rank.phase : "not joined"];
+    auto& [count, fraction] = phases[rank.joined ? rank.phase : "launch"];
     ++count;
     fraction += rank.fraction;
   }

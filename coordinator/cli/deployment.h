@@ -31,6 +31,9 @@ struct DeploymentFlags {
   std::string transport;  // empty: single for one rank, mpi for several
   std::string control;
   bool wait_for_workers = false;
+  int launch_seconds = 0;
+  int join_seconds = 120;
+  int phase_seconds = 0;
   int64_t max_context = 0;
   int64_t max_sequences = 32;
   int64_t anchors = 32;

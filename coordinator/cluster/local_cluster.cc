@@ -17,6 +17,7 @@ namespace {
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kStableAfter = std::chrono::seconds(60);
 constexpr double kStopGraceSeconds = 5;
+constexpr Duration kOwnLaunch = std::chrono::seconds(120);
 
 }  // namespace
 
@@ -25,7 +26,10 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const Plan& p
                                                                    const Clock* clock) {
   std::unique_ptr<LocalCluster> cluster(new LocalCluster());
   cluster->options_ = options;
-  cluster->options_.replica.workers_expected = !options.wait_for_workers;
+  if (Duration& launch = cluster->options_.replica.startup.launch;
+      !options.wait_for_workers && launch == Duration(0)) {
+    launch = kOwnLaunch;
+  }
   cluster->replica_ = std::make_unique<Replica>(plan, cluster->options_.replica, clock);
   std::string address = options.control_address;
   if (address.empty() && plan.layout.ranks() == 1) {
@@ -101,7 +105,7 @@ void LocalCluster::GiveUpLocked(absl::Status why) {
 
 // False: no more.
 bool LocalCluster::Relaunch(std::unique_lock<std::mutex>& lock) {
-  if (!options_.wait_for_workers) {
+  if (!options_.wait_for_workers || options_.replica.startup.launch > Duration(0)) {
     const ReplicaInfo info = replica_->Info();
     if (!info.ever_served) {
       GiveUpLocked(Unavailable("the replica did not start: {}", info.last_failure));
@@ -112,8 +116,10 @@ bool LocalCluster::Relaunch(std::unique_lock<std::mutex>& lock) {
                                info.last_failure));
       return false;
     }
-    // 0, 1, 2, 4, ... seconds between failures that follow each other.
-    const auto pause = std::chrono::seconds(failures_in_a_row_ <= 1 ? 0 : 1 << (failures_in_a_row_ - 2));
+    // 0, 1, 2, 4, ... seconds between failures that follow each other. Whoever starts workers from outside
+    // paces himself.
+    const bool at_once = options_.wait_for_workers || failures_in_a_row_ <= 1;
+    const auto pause = std::chrono::seconds(at_once ? 0 : 1 << (failures_in_a_row_ - 2));
     wake_.wait_for(lock, pause, [this] { return stopping_; });
     if (stopping_) return false;
   }

@@ -1,7 +1,8 @@
 // A replica with its control listener, its watchdog and, unless workers are started by somebody else, its own
 // workers: what `fulger serve` and `fulger generate` hold. When the replica fails and the workers are ours,
 // they are started again, with a pause that grows while failures follow each other. A replica that never
-// served is not started again: what keeps it from loading is told to whoever started us.
+// served is not started again: what keeps it from loading is told to whoever started us. The same holds for
+// workers that a job starts along with us (wait_for_workers, and a deadline of the launch).
 #pragma once
 
 #include <chrono>

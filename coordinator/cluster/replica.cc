@@ -1,5 +1,7 @@
 #include "coordinator/cluster/replica.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -10,25 +12,6 @@ namespace fulger {
 namespace {
 
 constexpr size_t kTilesPartBytes = size_t{1} << 20;
-
-std::string_view PhaseName(v1::Phase phase) {
-  switch (phase) {
-    case v1::PHASE_RENDEZVOUS:
-      return "rendezvous";
-    case v1::PHASE_DEVICE:
-      return "device";
-    case v1::PHASE_COMMUNICATORS:
-      return "communicators";
-    case v1::PHASE_LOAD:
-      return "load";
-    case v1::PHASE_WARM_UP:
-      return "warm-up";
-    case v1::PHASE_READY:
-      return "ready";
-    default:
-      return "launch";
-  }
-}
 
 }  // namespace
 
@@ -382,11 +365,15 @@ void Replica::OnClosed(const std::shared_ptr<WorkerConnection>& from) {
     if (phase_ == ReplicaPhase::kGathering) {
       members_.erase(rank);
       roster_.Remove(rank);
-      LogWarn("{} left before all ranks had joined; {}", who, roster_.Describe());
+      LogWarn("{} left before all ranks had joined; {}. Likely: {}", who, roster_.Describe(),
+              GoneAdvice(v1::PHASE_RENDEZVOUS));
       return;
     }
-    const std::string& activity = members_.at(rank).activity;
-    who += activity.empty() ? " is gone" : fmt::format(" is gone; last seen in: {}", activity);
+    const Member& member = members_.at(rank);
+    const bool starting = phase_ == ReplicaPhase::kLoading;
+    who += starting ? fmt::format(" is gone in phase {}", PhaseName(PhaseOf(member))) : " is gone";
+    if (!member.activity.empty()) who += fmt::format("; last seen in: {}", member.activity);
+    if (starting) who += fmt::format(". Likely: {}", GoneAdvice(PhaseOf(member)));
   }
   Fail(Unavailable("{}", who));
 }
@@ -404,7 +391,7 @@ void Replica::Fail(const absl::Status& why) {
       member.connection->Finish();
     }
     members_.clear();
-    roster_ = Roster(plan_.layout.ranks(), options_.version, options_.transport);
+    roster_.Clear();
     ++epoch_;
     ++restarts_;
     if (phase_ != ReplicaPhase::kServing) ++start_failures_;
@@ -447,23 +434,49 @@ void Replica::Tick() {
   if (!problem.ok()) Fail(problem);
 }
 
+// A member has joined, whatever it has said since.
+v1::Phase Replica::PhaseOf(const Member& member) {
+  return std::max(member.progress.phase(), v1::PHASE_RENDEZVOUS);
+}
+
+// Whether it is this rank alone or all of them.
+std::string Replica::OthersLocked(int rank) const {
+  std::map<v1::Phase, std::vector<int>> phases;
+  for (const auto& [other, member] : members_) {
+    if (other != rank) phases[PhaseOf(member)].push_back(other);
+  }
+  if (phases.empty()) return "it is the only rank";
+  std::string text;
+  for (const auto& [phase, ranks] : phases) {
+    text += fmt::format("{}{}: {}", text.empty() ? "the others: " : ", ", PhaseName(phase),
+                        fmt::join(ranks, " "));
+  }
+  return text;
+}
+
 absl::Status Replica::CheckDeadlinesLocked() const {
   const TimePoint now = clock_->Now();
   switch (phase_) {
     case ReplicaPhase::kGathering:
       // Without any worker nothing is wrong yet: somebody may start them later.
-      if (now - phase_since_ > options_.gather_deadline && (options_.workers_expected || !members_.empty())) {
-        return DeadlineExceeded(
-            "rendezvous: after {:.0f} s {}. Are all ranks started, and can their hosts reach this one?",
-            Seconds(now - phase_since_), roster_.Describe());
+      if (members_.empty()) {
+        if (options_.startup.launch > Duration(0) && now - phase_since_ > options_.startup.launch) {
+          return DeadlineExceeded("launch: after {:.0f} s {}. Likely: {}", Seconds(now - phase_since_),
+                                  roster_.Describe(), StandsStillAdvice(v1::PHASE_UNSPECIFIED));
+        }
+      } else if (now - phase_since_ > options_.startup.rendezvous) {
+        return DeadlineExceeded("rendezvous: after {:.0f} s {}. Likely: {}", Seconds(now - phase_since_),
+                                roster_.Describe(), StandsStillAdvice(v1::PHASE_RENDEZVOUS));
       }
       break;
     case ReplicaPhase::kLoading:
       for (const auto& [rank, member] : members_) {
-        if (!member.ready && now - member.last_progress > options_.phase_deadline) {
-          return DeadlineExceeded("{} made no progress for {:.0f} s in phase {}", DescribeRank(rank),
-                                  Seconds(now - member.last_progress), PhaseName(member.progress.phase()));
-        }
+        const v1::Phase phase = PhaseOf(member);
+        if (member.ready || now - member.last_progress <= options_.startup.Of(phase)) continue;
+        return DeadlineExceeded("{} made no progress for {:.0f} s in phase {}{}; {}. Likely: {}",
+                                DescribeRank(rank), Seconds(now - member.last_progress), PhaseName(phase),
+                                member.activity.empty() ? "" : fmt::format(" ({})", member.activity),
+                                OthersLocked(rank), StandsStillAdvice(phase));
       }
       break;
     case ReplicaPhase::kServing:
@@ -520,7 +533,7 @@ ReplicaInfo Replica::Info() const {
       rank.pid = hello->pid();
       rank.device = hello->device();
       rank.description = member.details.description();
-      rank.phase = PhaseName(member.progress.phase());
+      rank.phase = PhaseName(PhaseOf(member));
       rank.fraction = member.progress.fraction();
       rank.activity = member.activity;
       rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "coordinator/cluster/join_server.h"
 #include "coordinator/cluster/roster.h"
+#include "coordinator/cluster/startup.h"
 #include "coordinator/engine/backend.h"
 #include "model/layout.h"
 
@@ -37,11 +38,9 @@ struct ReplicaOptions {
   int64_t max_sequences = 64;
   int64_t cache_tokens = 0;  // 0: what the ranks' memory holds
   int64_t max_context = 131072;
-  Duration gather_deadline = std::chrono::seconds(120);  // from the first worker that joins
-  bool workers_expected = false;  // the deadline runs from the start: somebody has started all workers
-  Duration phase_deadline = std::chrono::seconds(600);  // without any progress from a rank
-  Duration step_deadline = std::chrono::seconds(60);    // age of the oldest step in flight
-  Duration probe_interval = std::chrono::seconds(20);   // idle for so long: a probe step
+  StartupDeadlines startup;
+  Duration step_deadline = std::chrono::seconds(60);   // age of the oldest step in flight
+  Duration probe_interval = std::chrono::seconds(20);  // idle for so long: a probe step
 };
 
 enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
@@ -157,6 +156,8 @@ class Replica final : public Backend, public JoinHandler {
   void SendTilesLocked(const PreparedImage& image, bool more);
   absl::Status CheckDeadlinesLocked() const;
   absl::Status CheckRanksLocked() const;
+  static v1::Phase PhaseOf(const Member& member);
+  std::string OthersLocked(int rank) const;
   std::string DescribeRank(int rank) const;
   int RankOfLocked(const std::shared_ptr<WorkerConnection>& connection) const;
 

@@ -31,8 +31,42 @@ TEST_F(ReplicaTest, ALoadWithoutProgressIsEnded) {
   EXPECT_THAT(events_.downs, IsEmpty()) << "progress counts, not the time of the whole";
   clock_.Advance(std::chrono::seconds(2));
   replica_.Tick();
-  EXPECT_THAT(events_.downs,
-              ElementsAre("rank 1 (host h1, pid 1001) made no progress for 601 s in phase load"));
+  EXPECT_THAT(
+      events_.downs,
+      ElementsAre(AllOf(HasSubstr("rank 1 (host h1, pid 1001) made no progress for 601 s in phase load; the "
+                                  "others: ready: 0 2 3 4"),
+                        HasSubstr("the file system does not answer"))));
+}
+
+TEST_F(ReplicaTest, EveryPhaseOfAStartHasItsOwnDeadlineAndAdvice) {
+  JoinAll();
+  v1::WorkerMessage progress = From(3);
+  progress.mutable_progress()->set_phase(v1::PHASE_COMMUNICATORS);
+  for (int r = 0; r < kRanks; ++r) {
+    if (r != 3) Ready(r);
+  }
+  Send(3, progress);
+  Pong(3, "connecting ranks");
+  clock_.Advance(std::chrono::seconds(179));
+  replica_.Tick();
+  EXPECT_THAT(events_.downs, IsEmpty());
+  clock_.Advance(std::chrono::seconds(2));
+  replica_.Tick();
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0],
+              AllOf(HasSubstr("in phase communicators (connecting ranks); the others: ready: 0 1 2 4"),
+                    HasSubstr("NCCL_SOCKET_IFNAME")));
+}
+
+TEST_F(ReplicaTest, ARankThatGoesWhileItLoadsSaysWhereToLook) {
+  JoinAll();
+  v1::WorkerMessage progress = From(2);
+  progress.mutable_progress()->set_phase(v1::PHASE_LOAD);
+  Send(2, progress);
+  replica_.OnClosed(workers_[2]);
+  ASSERT_THAT(events_.downs, SizeIs(1));
+  EXPECT_THAT(events_.downs[0],
+              AllOf(HasSubstr("rank 2 (host "), HasSubstr("is gone in phase load"), HasSubstr("dmesg")));
 }
 
 TEST_F(ReplicaTest, AStuckStepListsWhatEveryRankDoes) {

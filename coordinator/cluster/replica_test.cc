@@ -228,7 +228,7 @@ TEST(Replica, WorkersThatWereStartedMustJoinInTime) {
   ManualClock clock;
   FakeEvents events;
   ReplicaOptions options;
-  options.workers_expected = true;
+  options.startup.launch = std::chrono::seconds(120);
   Replica replica(FiveRanks(), options, &clock);
   replica.SetEvents(&events);
   clock.Advance(std::chrono::seconds(121));

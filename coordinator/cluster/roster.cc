@@ -48,7 +48,18 @@ absl::StatusOr<int> Roster::Admit(const v1::Hello& hello) {
     rank = *free;
   }
   members_.emplace(rank, hello);
+  left_.erase(rank);
   return rank;
+}
+
+void Roster::Remove(int rank) {
+  if (const v1::Hello* hello = Find(rank); hello != nullptr) left_[rank] = hello->host();
+  members_.erase(rank);
+}
+
+void Roster::Clear() {
+  members_.clear();
+  left_.clear();
 }
 
 const v1::Hello* Roster::Find(int rank) const {
@@ -64,9 +75,12 @@ std::optional<int> Roster::FirstFree() const {
 }
 
 std::string Roster::Describe() const {
-  std::vector<int> missing;
+  std::vector<std::string> missing;
   for (int r = 0; r < ranks_; ++r) {
-    if (!members_.contains(r)) missing.push_back(r);
+    if (members_.contains(r)) continue;
+    const auto left = left_.find(r);
+    missing.push_back(left == left_.end() ? std::to_string(r)
+                                          : fmt::format("{} (left, was on host {})", r, left->second));
   }
   const std::string joined = fmt::format("{} of {} ranks have joined", members_.size(), ranks_);
   return missing.empty() ? joined : fmt::format("{}; missing: {}", joined, fmt::join(missing, ", "));

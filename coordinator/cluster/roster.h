@@ -21,10 +21,11 @@ class Roster {
   // Gives the worker a rank, or says why it cannot take part: another version, another transport, a rank that
   // is claimed already, one worker too many, a launcher that started another number of ranks.
   absl::StatusOr<int> Admit(const v1::Hello& hello);
-  void Remove(int rank) { members_.erase(rank); }
+  void Remove(int rank);
+  void Clear();
 
   bool complete() const { return static_cast<int>(members_.size()) == ranks_; }
-  // "2 of 5 ranks have joined; missing: 1, 3, 4"
+  // "2 of 5 ranks have joined; missing: 1, 3 (left, was on host h4), 4"
   std::string Describe() const;
   const v1::Hello* Find(int rank) const;
 
@@ -35,6 +36,7 @@ class Roster {
   std::string version_;
   std::string transport_;
   std::map<int, v1::Hello> members_;
+  std::map<int, std::string> left_;  // the host that a missing rank was on
 };
 
 // "host h2, pid 4711"

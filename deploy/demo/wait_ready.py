@@ -35,7 +35,7 @@ def phases(url):
         return "starting"
     counts = {}
     for rank in json.loads(body)["ranks"]:
-        name = rank["phase"] if rank["joined"] else "not joined"
+        name = rank["phase"] if rank["joined"] else "launch"
         counts[name] = counts.get(name, 0) + 1
     return ", ".join(f"{count} of {sum(counts.values())} ranks: {name}" for name, count in sorted(counts.items()))
 

@@ -12,9 +12,10 @@ namespace fulger {
 
 class ControlClient {
  public:
-  // Dials until the coordinator answers or `deadline` has passed; progress is logged. The message of a
-  // failure says what to look at.
+  // Dials until the coordinator answers or `deadline` has passed; what is in the way is logged meanwhile.
+  // `who`: this worker in messages, with its host.
   static absl::StatusOr<std::unique_ptr<ControlClient>> Connect(const std::string& address,
+                                                                const std::string& who,
                                                                 std::chrono::milliseconds deadline);
   virtual ~ControlClient() = default;
   // Thread-safe. False when the stream is gone.

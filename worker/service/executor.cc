@@ -59,12 +59,13 @@ struct Executor::Rank {
 };
 
 Executor::Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
-                   WaitForFollowers wait_for_followers, Rendezvous& rendezvous)
+                   WaitForFollowers wait_for_followers, ReachOthers reach_others, Rendezvous& rendezvous)
     : assign_(assign),
       epoch_(epoch),
       options_(options),
       send_(std::move(send)),
       wait_for_followers_(std::move(wait_for_followers)),
+      reach_others_(std::move(reach_others)),
       rendezvous_(rendezvous),
       tasks_(kTaskQueue),
       outbox_(kTaskQueue) {
@@ -149,6 +150,9 @@ absl::Status Executor::SetUp(Rank& rank) {
                    MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels}));
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
+  // MPI and NCCL would hang where a firewall drops what one host sends to another.
+  activity_.Set("reaching the other hosts");
+  RETURN_IF_ERROR(reach_others_());
   activity_.Set("connecting ranks");
   ASSIGN_OR_RETURN(rank.fabric, MakeFabric(assign_.transport(), {.deadline = options_.operation_deadline},
                                            {.rank = assign_.rank(),
@@ -239,6 +243,7 @@ absl::Status Executor::Serve(Rank& rank) {
   ready->set_bytes_read(rank.loaded.bytes_read);
   ready->set_load_seconds(rank.loaded.seconds);
   phase_ = v1::PHASE_READY;
+  ready_ = true;
   activity_.Set("idle");
   Post(std::move(message));
 

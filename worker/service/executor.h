@@ -41,6 +41,8 @@ class Executor {
   using Send = std::function<void(const v1::WorkerMessage&)>;
   // Waits until the stage's other ranks follow this one (index 0 only).
   using WaitForFollowers = std::function<absl::Status(int count)>;
+  // Whether this host can reach those of the other ranks.
+  using ReachOthers = std::function<absl::Status()>;
 
   struct Evict {
     std::string key;
@@ -54,7 +56,7 @@ class Executor {
   // failure is reported as Failed and ends the thread with `failed()` true. `rendezvous` outlives the
   // executor.
   Executor(const v1::Assign& assign, uint64_t epoch, const ExecutorOptions& options, Send send,
-           WaitForFollowers wait_for_followers, Rendezvous& rendezvous);
+           WaitForFollowers wait_for_followers, ReachOthers reach_others, Rendezvous& rendezvous);
   // Stops after the running task and joins. If a task may be stuck in a collective, call Abort first.
   ~Executor();
 
@@ -64,6 +66,7 @@ class Executor {
   std::string activity() const { return activity_.ToString(); }
   uint64_t last_step() const { return last_step_.load(); }
   bool failed() const { return failed_.load(); }
+  bool ready() const { return ready_.load(); }  // the rank is set up
   uint64_t epoch() const { return epoch_; }
 
  private:
@@ -97,10 +100,12 @@ class Executor {
   const ExecutorOptions options_;
   const Send send_;
   const WaitForFollowers wait_for_followers_;
+  const ReachOthers reach_others_;
   Rendezvous& rendezvous_;
   Activity activity_;
   std::atomic<uint64_t> last_step_{0};
   std::atomic<bool> failed_{false};
+  std::atomic<bool> ready_{false};
   std::atomic<bool> stopping_{false};
   v1::Phase phase_ = v1::PHASE_RENDEZVOUS;
   RequestNames requests_;

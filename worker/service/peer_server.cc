@@ -21,6 +21,13 @@ constexpr int kOwn = 0;  // this worker's part of its board, which has no other
 constexpr auto kShortestFetch = std::chrono::milliseconds(0);
 constexpr auto kLongestFetch = std::chrono::milliseconds(10000);
 
+std::shared_ptr<grpc::Channel> Channel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // nodes have http_proxy set, for the world outside
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
 class Server final : public PeerServer, public v1::Peer::Service {
  public:
   ~Server() override { Stop(); }
@@ -116,7 +123,7 @@ absl::StatusOr<std::unique_ptr<PeerServer>> PeerServer::Start(const std::string&
 
 absl::StatusOr<std::string> FetchFromPeer(const std::string& address, const std::string& key,
                                           std::chrono::milliseconds deadline) {
-  const auto stub = v1::Peer::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto stub = v1::Peer::NewStub(Channel(address));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + deadline);
   context.set_wait_for_ready(true);
@@ -131,9 +138,7 @@ absl::StatusOr<std::string> FetchFromPeer(const std::string& address, const std:
 
 absl::Status FollowPeer(const std::string& address, int rank, std::chrono::milliseconds connect_deadline,
                         const std::function<void(const v1::PeerMessage&)>& on_message) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  const auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto channel = Channel(address);
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + connect_deadline)) {
     return DeadlineExceeded("rank {} cannot reach index 0 of its stage at {} within {} s", rank, address,
                             connect_deadline.count() / 1000);

@@ -17,11 +17,13 @@
 #include "worker/service/peer_rendezvous.h"
 #include "worker/service/peer_server.h"
 #include "worker/service/picture_assembler.h"
+#include "worker/service/reach.h"
 
 namespace fulger {
 namespace {
 
 constexpr auto kFollowDeadline = std::chrono::milliseconds(120000);
+constexpr auto kReachDeadline = std::chrono::milliseconds(15000);
 
 std::string HostName() {
   std::array<char, 256> name{};
@@ -50,14 +52,19 @@ class Worker {
  private:
   absl::Status Join() {
     host_ = options_.host;
-    if (host_.empty()) host_ = IsLocal(options_.coordinator) ? "127.0.0.1" : HostName();
-    ASSIGN_OR_RETURN(peers_, PeerServer::Start(host_));
     ASSIGN_OR_RETURN(const Launcher launcher, ProbeLauncher());
-    ASSIGN_OR_RETURN(control_, ControlClient::Connect(options_.coordinator, options_.join_deadline));
+    const int rank = options_.rank >= 0 ? options_.rank : launcher.size > 0 ? launcher.rank : -1;
+    const std::string who = rank >= 0 ? fmt::format("rank {} on host {}", rank, HostName())
+                                      : fmt::format("a worker on host {}", HostName());
+    ASSIGN_OR_RETURN(control_, ControlClient::Connect(options_.coordinator, who, options_.join_deadline));
+    if (host_.empty() && IsLocal(options_.coordinator)) host_ = "127.0.0.1";
+    if (host_.empty()) host_ = OwnAddressTowards(options_.coordinator);
+    if (host_.empty()) host_ = HostName();
+    ASSIGN_OR_RETURN(peers_, PeerServer::Start(host_));
     v1::WorkerMessage message;
     v1::Hello* hello = message.mutable_hello();
     hello->set_version(kVersion);
-    hello->set_rank_hint(options_.rank >= 0 ? options_.rank : launcher.size > 0 ? launcher.rank : -1);
+    hello->set_rank_hint(rank);
     hello->set_world_hint(launcher.size);
     hello->set_host(HostName());
     hello->set_pid(::getpid());
@@ -98,7 +105,10 @@ class Worker {
         *peers_, std::vector<std::string>(assign.peer_addresses().begin(), assign.peer_addresses().end()));
     executor_.emplace(
         assign, message.epoch(), options_.executor, [this](const v1::WorkerMessage& m) { control_->Send(m); },
-        [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); }, *rendezvous_);
+        [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); },
+        [addresses = std::vector<std::string>(assign.peer_addresses().begin(), assign.peer_addresses().end()),
+         rank = rank_] { return ReachHosts(rank, addresses, kReachDeadline); },
+        *rendezvous_);
     const v1::LayoutSpec& layout = assign.layout();
     const int stage = rank_ / layout.tp();
     const int leader = stage * layout.tp();
@@ -195,6 +205,9 @@ class Worker {
     LogInfo("stopping: {}", shutdown.reason());
     stopping_ = true;
     peers_->Stop();
+    // A rank that still starts may sit in a call that cannot be interrupted (MPI_Init), and holds nothing to
+    // keep.
+    if (executor_.has_value() && !executor_->ready()) ::_exit(0);
     executor_.reset();  // joins, and finalises MPI
     // The follower thread may still sit in its read: nothing is left that a longer way out would save.
     ::_exit(0);

@@ -11,7 +11,7 @@ namespace fulger {
 struct WorkerOptions {
   std::string coordinator;  // HOST:PORT or unix:PATH
   int rank = -1;            // overrides the launcher's hint
-  std::string host;         // the address that other workers dial; empty: this host's name
+  std::string host;         // the address that other workers dial; empty: as it is seen from the coordinator
   std::chrono::milliseconds join_deadline{120000};
   ExecutorOptions executor;
 };
