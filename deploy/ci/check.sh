@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 jobs=${JOBS:-$(nproc)}
 
 check_slow() {
-  deploy/ci/install-deps.sh chromium prometheus prometheus-alertmanager slurm-wlm munge iproute2
+  deploy/ci/install-deps.sh chromium prometheus prometheus-alertmanager slurm-wlm munge iproute2 shellcheck
   ctest --test-dir build --output-on-failure --label-regex slow
 }
 

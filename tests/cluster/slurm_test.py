@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
+from job_requests import ask, requests_for  # noqa: E402
 from slurm import Slurm, free_port, missing  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
@@ -23,11 +25,14 @@ LAYOUT = "--tp 2 --pp 2 --ep 2 --max-context 2048 --max-sequences 4 --anchors 0"
 class Cluster:
     """Slurm in a folder of its own, and the log of one job."""
 
+    def __init__(self, nodes=2):
+        self.nodes = nodes
+
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="fulger-slurm-")
         os.chmod(self.folder, 0o755)  # munged is another user
         self.log = os.path.join(self.folder, "job.log")
-        self.slurm = Slurm(os.path.join(self.folder, "slurm")).__enter__()
+        self.slurm = Slurm(os.path.join(self.folder, "slurm"), self.nodes).__enter__()
         return self
 
     def __exit__(self, kind, *_):
@@ -42,37 +47,39 @@ class Cluster:
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()
 
-    def submit(self, script, **variables):
+    def submit(self, script, flags=("--nodes=2", "--ntasks-per-node=2"), **variables):
         self.port = free_port()
-        return self.slurm.submit(os.path.join(DEPLOY, "slurm", script), self.log, FULGER_DEPLOY=DEPLOY, FULGER_MODEL=MODEL,
-                                 FULGER_LAYOUT=LAYOUT, FULGER_BIN=os.path.join(BUILD, "bin"), FULGER_PORT=self.port,
-                                 flags=["--nodes=2", "--ntasks-per-node=2"], **variables)
+        return self.slurm.submit(os.path.join(DEPLOY, "slurm", script), self.log, flags=flags,
+                                 **{"FULGER_DEPLOY": DEPLOY, "FULGER_MODEL": MODEL, "FULGER_LAYOUT": LAYOUT,
+                                    "FULGER_BIN": os.path.join(BUILD, "bin"), "FULGER_PORT": self.port, **variables})
+
+    def wait_text(self, job, text):
+        """Until the log has it, or the job has ended."""
+        self.slurm.wait(text, lambda: text in self.text() or self.slurm.state(job) not in ("PENDING", "RUNNING"), 90)
+        assert text in self.text(), text
 
     def wait_ended(self, job):
         self.slurm.wait("the job's end", lambda: self.slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 90)
         return self.slurm.state(job)
 
 
-def ask(port, tokens):
-    body = {"model": os.path.basename(MODEL), "messages": [{"role": "user", "content": "Hello"}], "max_tokens": tokens,
-            "temperature": 0, "ignore_eos": True}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(),
-                                     {"Content-Type": "application/json"})
-    return urllib.request.urlopen(request, timeout=60)
-
-
 def serves_and_drains(launch):
     with Cluster() as cluster:
-        job = cluster.submit("serve.sbatch", FULGER_LAUNCH=launch)
-        cluster.slurm.wait("ready", lambda: "fulger job: ready at http://" in cluster.text()
-                           or cluster.slurm.state(job) not in ("PENDING", "RUNNING"), 90)
+        targets = os.path.join(cluster.folder, "targets")
+        job = cluster.submit("serve.sbatch", FULGER_LAUNCH=launch, FULGER_TARGETS=targets, FULGER_LABELS="team=vision")
+        cluster.wait_text(job, "fulger job: ready at http://")
         assert re.search(r"ready at http://\S+:%d \(job %s, 4 ranks on n\[1-2\]\)" % (cluster.port, job), cluster.text())
-        with ask(cluster.port, 8) as answer:
+        assert "the job ends in " in cluster.text(), "the server knows the walltime"
+        with open(os.path.join(targets, f"fulger-slurm-{job}.json"), encoding="utf-8") as file:
+            [target] = json.load(file)
+        assert target["targets"][0].endswith(f":{cluster.port}") and target["labels"]["team"] == "vision", target
+        with ask(cluster.port, MODEL, 8) as answer:
             assert json.load(answer)["usage"]["completion_tokens"] == 8
         cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
         assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
         assert "fulger job: told to end, draining" in cluster.text()
         assert "fulger job: drained" in cluster.text()
+        assert os.listdir(targets) == []
 
 
 def case_srun_serves_and_drains():
@@ -83,21 +90,75 @@ def case_mpirun_serves_and_drains():
     serves_and_drains("mpirun")
 
 
+def case_ranks_that_die_are_started_again():
+    with Cluster() as cluster:
+        job = cluster.submit("serve.sbatch")
+        cluster.wait_text(job, "fulger job: ready at http://")
+        with urllib.request.urlopen(f"http://127.0.0.1:{cluster.port}/v1/server_info", timeout=10) as info:
+            os.kill(json.load(info)["ranks"][3]["pid"], signal.SIGKILL)
+        cluster.wait_text(job, "starting them again (1)")
+        cluster.slurm.wait("two epochs", lambda: cluster.text().count("is serving: ") == 2, 90)
+        with ask(cluster.port, MODEL, 8) as answer:
+            assert json.load(answer)["usage"]["completion_tokens"] == 8
+        cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+
+
+# Coordinator, stages and vision tower in components of their own: one MPI world over the last two.
+def case_a_heterogeneous_job():
+    with Cluster(nodes=3) as cluster:
+        job = cluster.submit("serve.sbatch", flags=["--ntasks=1", ":", "--ntasks=2", ":", "--ntasks=1"],
+                             FULGER_LAYOUT="--tp 2 --vision-ranks 1 --max-context 2048 --max-sequences 4 --anchors 0")
+        cluster.wait_text(job, "fulger job: ready at http://")
+        assert f"(job {job}, 3 ranks on " in cluster.text()
+        with ask(cluster.port, MODEL, 8) as answer:
+            assert json.load(answer)["usage"]["completion_tokens"] == 8
+        cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+
+
+def report(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def case_a_benchmark_job_ends_with_its_report():
+    with Cluster() as cluster:
+        out = os.path.join(cluster.folder, "report")
+        job = cluster.submit("bench.sbatch", FULGER_REPORT=out, FULGER_BENCH="--arrivals closed:2 --requests 4 --mix random:input=8,output=4")
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+        assert "fulger job: the report of " in cluster.text()
+        assert len(report(out + ".json")["requests"]) == 4
+        assert os.path.getsize(out + ".html") > 0
+
+
+def case_an_array_sweeps_layouts():
+    with Cluster() as cluster:
+        out, sweep = (os.path.join(cluster.folder, name) for name in ("report", "layouts.txt"))
+        common = "--max-context 2048 --max-sequences 4 --anchors 0"
+        with open(sweep, "w", encoding="utf-8") as file:
+            file.write(f"--tp 2 --pp 2 {common}\n--tp 4 {common} | --arrivals closed:1 --requests 3 --mix random:input=8,output=4\n")
+        job = cluster.submit("bench.sbatch", flags=["--nodes=2", "--ntasks-per-node=2", "--array=1-2%1"], FULGER_LAYOUT="",
+                             FULGER_SWEEP=sweep, FULGER_REPORT=out,
+                             FULGER_BENCH="--arrivals closed:2 --requests 4 --mix random:input=8,output=4")
+        done = "fulger job: the report of"  # both tasks write into one log here
+        cluster.slurm.wait("both reports", lambda: cluster.text().count(done) == 2 or
+                           "FAILED" in cluster.slurm.call("scontrol", "show", "job", job), 150)
+        for task, (requests, layout) in enumerate([(4, {"pp": 2, "tp": 2}), (3, {"pp": 1, "tp": 4})], 1):
+            found = report(f"{out}-{task}.json")
+            assert len(found["requests"]) == requests, (task, len(found["requests"]))
+            used = found["setup"]["server_info"]["layout"]
+            assert {key: used[key] for key in layout} == layout, (task, used)
+
+
 def case_a_batch_job_leaves_its_answers():
     with Cluster() as cluster:
         requests, answers = (os.path.join(cluster.folder, name) for name in ("in.jsonl", "out.jsonl"))
-        shutil.copy(os.path.join(DEPLOY, "examples", "batch.jsonl"), requests)
-        with open(requests, encoding="utf-8") as file:
-            asked = [json.loads(line) for line in file]
-        with open(requests, "w", encoding="utf-8") as file:
-            for line in asked:
-                line["body"]["model"] = os.path.basename(MODEL)
-                file.write(json.dumps(line) + "\n")
+        asked = requests_for(MODEL, os.path.join(DEPLOY, "examples", "batch.jsonl"), requests)
         job = cluster.submit("batch.sbatch", FULGER_REQUESTS=requests, FULGER_ANSWERS=answers)
         assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
         with open(answers, encoding="utf-8") as file:
-            found = [json.loads(line) for line in file]
-        assert sorted(line["custom_id"] for line in found) == sorted(line["custom_id"] for line in asked)
+            assert sorted(json.loads(line)["custom_id"] for line in file) == sorted(asked)
 
 
 def case_a_job_without_a_model_says_so():

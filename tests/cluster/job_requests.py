@@ -1,0 +1,23 @@
+"""What the tests of jobs ask the servers in them."""
+import json
+import os
+import urllib.request
+
+
+def ask(port, model, tokens):
+    body = {"model": os.path.basename(model), "messages": [{"role": "user", "content": "Hello"}], "max_tokens": tokens,
+            "temperature": 0, "ignore_eos": True}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def requests_for(model, example, path):
+    """Writes a file of requests, made from an example, that asks this model; the ids in it."""
+    with open(example, encoding="utf-8") as file:
+        requests = [json.loads(line) for line in file]
+    with open(path, "w", encoding="utf-8") as file:
+        for request in requests:
+            request["body"]["model"] = os.path.basename(model)
+            file.write(json.dumps(request) + "\n")
+    return [request["custom_id"] for request in requests]

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""The bodies of deploy/pbs under a stub of the scheduler: PBS's variables, a node file, and a qstat that says when the job ends.
+
+    pbs_test.py BUILD_DIR CHECKPOINT SOURCE_DIR CASE...
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from fulger_process import run_cases  # noqa: E402
+from job_requests import ask, requests_for  # noqa: E402
+from slurm import free_port  # noqa: E402
+
+BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
+DEPLOY = os.path.join(SOURCE, "deploy")
+LAYOUT = "--tp 2 --pp 2 --ep 2 --max-context 2048 --max-sequences 4 --anchors 0"
+QSTAT = """#!/bin/sh
+[ "$1" = -f ] && [ "$2" = "$PBS_JOBID" ] || exit 1
+printf 'Job Id: %s\\n    Job_Name = fulger\\n    resources_used.walltime = 00:10:00\\n    Resource_List.walltime = 04:00:00\\n' "$2"
+"""
+
+
+class Job:
+    """One script as PBS would run it: from another folder, with a copy of the script, in a process group of its own."""
+
+    def __init__(self, script, ranks=4, **variables):
+        self.folder = tempfile.mkdtemp(prefix="fulger-pbs-")
+        self.port = free_port()
+        self.log = os.path.join(self.folder, "fulger-4711.log")
+        programs, nodes = os.path.join(self.folder, "bin"), os.path.join(self.folder, "nodes")
+        os.mkdir(programs)
+        with open(os.path.join(programs, "qstat"), "w", encoding="utf-8") as file:
+            file.write(QSTAT)
+        os.chmod(file.name, 0o755)
+        with open(nodes, "w", encoding="utf-8") as file:
+            file.write("localhost\n" * ranks)
+        copy = shutil.copy(os.path.join(DEPLOY, "pbs", script), os.path.join(self.folder, "4711.SC"))
+        environment = {**os.environ, "PATH": programs + ":" + os.environ["PATH"], "PBS_JOBID": "4711.stub", "PBS_JOBNAME": "fulger",
+                       "PBS_NODEFILE": nodes, "PBS_O_WORKDIR": self.folder, "OMP_NUM_THREADS": "1", "FULGER_DEPLOY": DEPLOY,
+                       "FULGER_MODEL": MODEL, "FULGER_LAYOUT": LAYOUT, "FULGER_BIN": os.path.join(BUILD, "bin"),
+                       "FULGER_PORT": str(self.port), "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                       "OMPI_MCA_rmaps_base_oversubscribe": "1",
+                       **{name: value.replace("FOLDER", self.folder) for name, value in variables.items()}}
+        self.process = subprocess.Popen(["bash", copy], cwd="/", env=environment, start_new_session=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        if kind is not None:
+            print(self.text()[-6000:])
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def text(self):
+        if not os.path.exists(self.log):
+            return ""
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def wait_text(self, text, seconds=90):
+        end = time.monotonic() + seconds
+        while text not in self.text():
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}, without: {text}"
+            assert time.monotonic() < end, f"not in {seconds} s: {text}"
+            time.sleep(0.1)
+
+
+def case_serves_and_drains():
+    with Job("serve.pbs", FULGER_TARGETS="FOLDER/targets") as job:
+        job.wait_text("fulger job: ready at http://")
+        assert f":{job.port} (job 4711.stub, 4 ranks on localhost)" in job.text()
+        # Of four hours, ten minutes were over when it asked.
+        left = int(re.search(r"the job ends in (\d+) s", job.text()).group(1))
+        assert 13800 - 60 < left <= 13800, left
+        assert os.listdir(job.path("targets")) == ["fulger-pbs-4711.stub.json"]
+        with ask(job.port, MODEL, 8) as answer:
+            assert json.load(answer)["usage"]["completion_tokens"] == 8
+        job.process.send_signal(signal.SIGTERM)
+        assert job.process.wait(60) == 0
+        assert "fulger job: drained" in job.text()
+        assert os.listdir(job.path("targets")) == []
+
+
+def case_a_batch_leaves_its_answers():
+    with tempfile.TemporaryDirectory() as folder:
+        requests = os.path.join(folder, "in.jsonl")
+        asked = requests_for(MODEL, os.path.join(DEPLOY, "examples", "batch.jsonl"), requests)
+        with Job("batch.pbs", FULGER_REQUESTS=requests, FULGER_ANSWERS="out.jsonl") as job:
+            assert job.process.wait(120) == 0
+            with open(job.path("out.jsonl"), encoding="utf-8") as file:  # a path is one of where it was submitted
+                assert sorted(json.loads(line)["custom_id"] for line in file) == sorted(asked)
+
+
+def case_an_array_sweeps_layouts():
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = os.path.join(folder, "layouts.txt")
+        with open(sweep, "w", encoding="utf-8") as file:
+            file.write(f"--tp 8\n--tp 2 --pp 2 --max-context 2048 --anchors 0 | --arrivals closed:1 --requests 3 --mix random:input=8,output=4\n")
+        with Job("bench.pbs", FULGER_SWEEP=sweep, FULGER_REPORT="report", PBS_ARRAY_INDEX="2") as job:
+            assert job.process.wait(120) == 0
+            with open(job.path("report-2.json"), encoding="utf-8") as file:
+                assert len(json.load(file)["requests"]) == 3
+
+
+def case_outside_a_job_it_says_so():
+    with Job("serve.pbs", PBS_JOBID="") as job:
+        assert job.process.wait(10) == 2
+
+
+if __name__ == "__main__":
+    run_cases(globals(), sys.argv[4:])
