@@ -28,7 +28,7 @@ constexpr int kTileW = 4;
 template <typename W>
 constexpr int kParts = sizeof(W) == 2 ? 2 : 1;
 template <typename W>
-constexpr int64_t kBlock = kParts<W> * kLanes;
+constexpr int64_t kBlock = kParts<W>* kLanes;
 template <typename W>
 FULGER_INLINE int64_t Padded(int64_t k) {
   return (k + kBlock<W> - 1) / kBlock<W> * kBlock<W>;
