@@ -55,7 +55,7 @@ check_tsan() {
   deploy/ci/build.sh tsan "${tests[@]}"
   pattern=$(IFS='|'; echo "^(${tests[*]})\$")
   # The sweep's larger layouts say nothing new about data races and take minutes each when instrumented.
-  GTEST_FILTER='-*tp16*:*tp8*' ctest --test-dir build-tsan --output-on-failure --parallel "$jobs" --tests-regex "$pattern" --timeout 1200
+  GTEST_FILTER='-*tp16*:*tp8*' ctest --test-dir build-tsan --output-on-failure --parallel "$jobs" --tests-regex "$pattern"
 }
 
 all=(slow tidy fuzz cuda asan tsan)
