@@ -155,6 +155,9 @@ TEST_F(GrpcApiTest, TheRequestArrivesWhole) {
   request.set_has_seed(true);
   request.set_ignore_eos(true);
   request.add_stop("END");
+  request.set_include_stop_str_in_output(true);
+  request.set_priority(-3);
+  request.set_truncate_prompt_tokens(100);
   std::vector<v1::GenerateResponse> r;
   EXPECT_TRUE(Generate(request, &r).ok());
   const GenerateInput& in = frontend_.Wait(0)->input;
@@ -170,6 +173,9 @@ TEST_F(GrpcApiTest, TheRequestArrivesWhole) {
   EXPECT_EQ(in.seed, 7U);
   EXPECT_TRUE(in.ignore_eos);
   EXPECT_THAT(in.stop, ElementsAre("END"));
+  EXPECT_TRUE(in.include_stop);
+  EXPECT_EQ(in.priority, -3);
+  EXPECT_EQ(in.truncate_prompt, 100);
   EXPECT_FALSE(in.id.empty());
   EXPECT_FALSE(in.text.has_value() || in.ids.has_value());
   ASSERT_EQ(r[0].logprobs_size(), 2);
@@ -310,6 +316,21 @@ TEST_F(GrpcApiTest, RefusalsKeepTheirCodes) {
   EXPECT_THAT(status.error_message(), HasSubstr("loading"));
   EXPECT_TRUE(r.empty());
   EXPECT_THAT(registry_.Serialize(), HasSubstr("fulger_requests_rejected_total{reason=\"overload\"} 1\n"));
+}
+
+TEST_F(GrpcApiTest, NumbersOutOfRangeNameTheField) {
+  Serve();
+  std::vector<v1::GenerateResponse> r;
+  v1::GenerateRequest request = TextRequest();
+  request.set_truncate_prompt_tokens(-1);
+  grpc::Status status = Generate(request, &r);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("truncate_prompt_tokens: expected a number above 0"));
+  request = TextRequest();
+  request.set_priority(1'000'001);
+  status = Generate(request, &r);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("priority: expected -1000000 to 1000000, found 1000001"));
 }
 
 TEST_F(GrpcApiTest, ErrorAfterTokens) {

@@ -54,7 +54,19 @@ GenerateInput ToInput(const v1::GenerateRequest& request, const std::string& id,
   if (request.has_seed()) input.seed = request.sampling().seed();
   input.ignore_eos = request.ignore_eos();
   input.stop.assign(request.stop().begin(), request.stop().end());
+  input.include_stop = request.include_stop_str_in_output();
+  input.priority = request.priority();
+  input.truncate_prompt = request.truncate_prompt_tokens();
   return input;
+}
+
+// What the HTTP API's reader would have refused.
+absl::Status CheckRanges(const GenerateInput& input) {
+  if (input.priority < -kMaxPriority || input.priority > kMaxPriority)
+    return FieldError("priority", "expected {} to {}, found {}", -kMaxPriority, kMaxPriority, input.priority);
+  if (input.truncate_prompt < 0)
+    return FieldError("truncate_prompt_tokens", "expected a number above 0, found {}", input.truncate_prompt);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -111,7 +123,8 @@ void GenerateCall::Submit(const ClientQuota& client) {
   absl::Status status = gone ? Cancelled("the client left") : absl::OkStatus();
   if (status.ok()) {
     GenerateInput input = ToInput(*request_, id_, arrival_, client);
-    status = ReadGrpcForm(*request_, &input, &one_call_);
+    status = CheckRanges(input);
+    if (status.ok()) status = ReadGrpcForm(*request_, &input, &one_call_);
     if (!input.tools.empty()) tools_.emplace();
     if (status.ok()) {
       status = frontend_->Generate(

@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int32_t kIntMax = std::numeric_limits<int32_t>::max();
-constexpr int64_t kMaxPriority = 1000000;
 constexpr size_t kMaxStops = 64;
 constexpr int32_t kMaxLogprobs = 20;
 constexpr int32_t kCompletionTokens = 16;  // OpenAI's default for /v1/completions

@@ -38,6 +38,8 @@ struct PromptMessage {
   std::vector<PromptToolCall> tool_calls;  // of an assistant
 };
 
+inline constexpr int32_t kMaxPriority = 1'000'000;  // and as much below 0
+
 // Exactly one of messages, text, ids is used.
 struct GenerateInput {
   std::string id;
