@@ -9,6 +9,7 @@
 #include "coordinator/cli/conversation.h"
 #include "coordinator/cli/http_client.h"
 #include "coordinator/cli/memory_budget.h"
+#include "coordinator/cli/run_program.h"
 #include "coordinator/cli/walltime.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_file.h"
@@ -263,6 +264,15 @@ TEST(CacheQuestion, TheAnswerIsOneSentence) {
     EXPECT_THAT(CacheAnswerText(bad).status(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("the server")))
         << bad;
   }
+}
+
+TEST(RunProgram, GivesOutputAndExitCode) {
+  ASSERT_OK_AND_ASSIGN(const ProgramOutput said, RunProgram({"sh", "-c", "printf 'a b'; exit 3"}));
+  EXPECT_EQ(said.out, "a b");
+  EXPECT_EQ(said.exit_code, 3);
+  ASSERT_OK_AND_ASSIGN(const ProgramOutput killed, RunProgram({"sh", "-c", "kill -9 $$"}));
+  EXPECT_EQ(killed.exit_code, 137);
+  EXPECT_EQ(RunProgram({"/nowhere/program"}).status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -130,6 +130,8 @@ stop_replica() {
   local code=0
   kill -TERM "$coordinator" 2>/dev/null || true
   wait_coordinator || code=$?
+  # One that failed told nobody to end.
+  [ "$code" -eq 0 ] || kill -TERM "$ranks" 2>/dev/null || true
   end_ranks
   return "$code"
 }

@@ -115,6 +115,50 @@ def case_an_array_sweeps_layouts():
                 assert len(json.load(file)["requests"]) == 3
 
 
+QSUB = """#!/bin/sh
+# Starts the script where it was submitted, as PBS does some time later, and prints the job's number.
+PBS_JOBID=4711.stub PBS_NODEFILE=FOLDER/nodes PBS_O_WORKDIR=$PWD setsid bash "$1" >/dev/null 2>&1 &
+echo $! >FOLDER/pid
+echo 4711.stub
+"""
+
+
+# qstat says R while the script runs, and then that it does not know the job.
+def case_submit_prints_the_endpoint():
+    with tempfile.TemporaryDirectory(prefix="fulger-pbs-") as folder:
+        programs, port = os.path.join(folder, "bin"), free_port()
+        os.mkdir(programs)
+        running = 'kill -0 "$(cat FOLDER/pid)" 2>/dev/null || exit 35\nPBS_JOBID=$2\n'
+        for name, text in (("qsub", QSUB), ("qstat", QSTAT.replace("\n", "\n" + running, 1) + "echo '    job_state = R'\n")):
+            with open(os.path.join(programs, name), "w", encoding="utf-8") as file:
+                file.write(text.replace("FOLDER", folder))
+            os.chmod(file.name, 0o755)
+        with open(os.path.join(folder, "nodes"), "w", encoding="utf-8") as file:
+            file.write("localhost\n" * 4)
+        environment = {**os.environ, "PATH": programs + ":" + os.environ["PATH"], "OMPI_MCA_rmaps_base_oversubscribe": "1",
+                       "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        command = [os.path.join(BUILD, "bin", "fulger"), "submit", "--pbs", "--model", MODEL, "--cpu-ranks", "4", "--tp", "2", "--pp", "2",
+                   "--vision-ranks", "0", "--max-sequences", "4", "--anchors", "0", "--context", "2048", "--reserve-gib", "0.01",
+                   "--deploy", DEPLOY, "--port", str(port)]
+        try:
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, done.stderr
+            assert re.fullmatch(rf"http://\S+:{port}\n", done.stdout), done.stdout
+            assert "job 4711.stub: R" in done.stderr, done.stderr
+            with ask(port, MODEL, 8) as answer:
+                assert json.load(answer)["usage"]["completion_tokens"] == 8
+        finally:
+            with open(os.path.join(folder, "pid"), encoding="utf-8") as file:
+                pid = int(file.read())
+            os.kill(pid, signal.SIGTERM)
+            end = time.monotonic() + 60
+            while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+                time.sleep(0.05)
+            with open(os.path.join(folder, "fulger-4711.log"), encoding="utf-8") as file:
+                log = file.read()
+        assert "fulger job: drained" in log, log[-3000:]
+
+
 def case_outside_a_job_it_says_so():
     with Job("serve.pbs", PBS_JOBID="") as job:
         assert job.process.wait(10) == 2

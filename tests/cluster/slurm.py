@@ -9,6 +9,10 @@ import time
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "setpriv")
 
+# Several nodes on one host: Open MPI must not meet itself in shared memory.
+MPI_ON_ONE_HOST = {"OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo",
+                   "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
 
 def missing():
     """Why no Slurm can be started here, or None."""
@@ -132,9 +136,7 @@ SlurmdLogFile={folder}/slurmd-%n.log
         """The job's number. Variables are exported to it; `flags` go to sbatch."""
         flags = variables.pop("flags", [])
         environment = {**self.environment, **{k: str(v) for k, v in variables.items()},
-                       # Several nodes on one host: Open MPI must not meet itself in shared memory.
-                       "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo",
-                       "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+                       **MPI_ON_ONE_HOST}
         done = subprocess.run(["sbatch", "--parsable", "--export=ALL", f"--output={log}", *flags, script], capture_output=True,
                               text=True, env=environment, timeout=30, check=False)
         assert done.returncode == 0, done.stderr

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -15,7 +17,7 @@ import urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
 from job_requests import ask, requests_for  # noqa: E402
-from slurm import Slurm, free_port, missing  # noqa: E402
+from slurm import MPI_ON_ONE_HOST, Slurm, free_port, missing  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
 DEPLOY = os.path.join(SOURCE, "deploy")
@@ -115,6 +117,42 @@ def case_a_heterogeneous_job():
             assert json.load(answer)["usage"]["completion_tokens"] == 8
         cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
         assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+
+
+def submit(cluster, *flags):
+    """`fulger submit` where the cluster's folder is the present one."""
+    return subprocess.run([os.path.join(BUILD, "bin", "fulger"), "submit", "--slurm", "--model", MODEL, "--cpu-ranks", "2", "--nodes", "2",
+                           "--tp", "2", "--pp", "2", "--vision-ranks", "0", "--max-sequences", "4", "--anchors", "0", "--context", "2048",
+                           "--reserve-gib", "0.01", "--deploy", DEPLOY, "--port", str(cluster.port), *flags],
+                          cwd=cluster.folder, env={**cluster.slurm.environment, **MPI_ON_ONE_HOST}, capture_output=True, text=True, timeout=150,
+                          check=False)
+
+
+def case_submit_prints_the_endpoint():
+    with Cluster() as cluster:
+        cluster.port = free_port()
+        done = submit(cluster)
+        assert done.returncode == 0, done.stderr
+        found = re.fullmatch(r"http://\S+:(\d+)\n", done.stdout)
+        assert found and int(found.group(1)) == cluster.port, done.stdout
+        job = re.search(r"job (\d+), from ", done.stderr).group(1)
+        with ask(cluster.port, MODEL, 8) as answer:
+            assert json.load(answer)["usage"]["completion_tokens"] == 8
+        cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+
+
+def case_submit_tells_why_a_job_did_not_start():
+    with Cluster() as cluster, socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        cluster.port = taken.getsockname()[1]
+        done = submit(cluster)
+        assert done.returncode == 1 and done.stdout == "", done.stdout
+        assert re.search(r"job \d+ ended before it was ready; \S+\.log says:", done.stderr), done.stderr
+        assert f"0.0.0.0:{cluster.port}" in done.stderr, done.stderr
+        refused = submit(cluster, "--option=--partition=nowhere")
+        assert refused.returncode == 1 and "invalid partition" in refused.stderr, refused.stderr
 
 
 def report(path):

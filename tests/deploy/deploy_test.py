@@ -110,8 +110,28 @@ def case_systemd_unit():
     assert int(values["drain-timeout"]) < int(re.search(r"TimeoutStopSec=(\d+)", unit).group(1))
 
 
+# What `fulger submit` writes, for CPU ranks and for GPUs that are not here.
+def case_submit_scripts():
+    fulger = os.path.join(BUILD, "bin", "fulger")
+    with tempfile.TemporaryDirectory() as folder:
+        for scheduler, shipped in (("--slurm", "slurm/serve.sbatch"), ("--pbs", "pbs/serve.pbs")):
+            for cluster in (["--cpu-ranks", "4", "--nodes", "2", "--tp", "4", "--vision-ranks", "1"], ["--gpu", "h200", "--nodes", "2"]):
+                run = subprocess.run([fulger, "submit", scheduler, "--dry-run", "--model", MODEL, "--deploy", DEPLOY, *cluster],
+                                     cwd=folder, capture_output=True, text=True, check=False)
+                assert run.returncode == 0, run.stderr
+                assert f'exec bash "$FULGER_DEPLOY"/{shipped}' in run.stdout
+                layout = re.search(r"FULGER_LAYOUT='(.*)'", run.stdout).group(1)
+                assert set(re.findall(r"--[a-z-]+", layout)) <= serve_flags(), layout
+                assert set(re.findall(r"FULGER_[A-Z]+", run.stdout)) <= variables_of_jobs() | {"FULGER_DEPLOY"}, run.stdout
+                subprocess.run(["bash", "-n"], input=run.stdout, text=True, check=True)
+            refused = subprocess.run([fulger, "submit", scheduler, "--model", MODEL, "--deploy", DEPLOY, "--gpu", "h200"], cwd=folder,
+                                     capture_output=True, text=True, check=False)
+            assert refused.returncode == 1 and "serves on CPU ranks only" in refused.stderr, refused.stderr
+        assert os.listdir(folder) == [], "a dry run leaves nothing"
+
+
 def variables_of_jobs():
-    scripts = glob.glob(os.path.join(DEPLOY, "jobs", "*.sh")) + glob.glob(os.path.join(DEPLOY, "kubernetes", "*.sh"))
+    scripts = [path for folder in ("jobs", "kubernetes", "pbs", "slurm") for path in glob.glob(os.path.join(DEPLOY, folder, "*.sh"))]
     return {name for path in scripts for name in re.findall(r"FULGER_[A-Z_]+", open(path, encoding="utf-8").read())}
 
 
