@@ -82,7 +82,7 @@ absl::StatusOr<std::string> WriteJob(const Flags& flags, JobRequest* job) {
 absl::StatusOr<std::string> Submit(const Flags& flags, const std::string& script) {
   const std::vector<std::string> command = flags.slurm
                                                ? std::vector<std::string>{"sbatch", "--parsable", script}
-                                               : std::vector<std::string>{"qsub", script};
+                                               : std::vector<std::string>{"qsub", "-V", script};
   ASSIGN_OR_RETURN(const ProgramOutput answer, RunProgram(command));
   if (answer.exit_code != 0) {
     return Unavailable("{} {} ended with {}; what it said is above", command[0], script, answer.exit_code);

@@ -1,4 +1,4 @@
-"""What the tests of jobs ask the servers in them."""
+"""What the tests of jobs ask the servers in them, and read in their logs."""
 import json
 import os
 import urllib.request
@@ -21,3 +21,11 @@ def requests_for(model, example, path):
             request["body"]["model"] = os.path.basename(model)
             file.write(json.dumps(request) + "\n")
     return [request["custom_id"] for request in requests]
+
+
+def log_text(path):
+    """What a job has written so far."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

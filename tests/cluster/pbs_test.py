@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
-from job_requests import ask, requests_for  # noqa: E402
+from job_requests import ask, log_text, requests_for  # noqa: E402
 from slurm import free_port  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
@@ -62,10 +62,7 @@ class Job:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def text(self):
-        if not os.path.exists(self.log):
-            return ""
-        with open(self.log, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return log_text(self.log)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -116,8 +113,9 @@ def case_an_array_sweeps_layouts():
 
 
 QSUB = """#!/bin/sh
+[ "$1" = -V ] || exit 2
 # Starts the script where it was submitted, as PBS does some time later, and prints the job's number.
-PBS_JOBID=4711.stub PBS_NODEFILE=FOLDER/nodes PBS_O_WORKDIR=$PWD setsid bash "$1" >/dev/null 2>&1 &
+PBS_JOBID=4711.stub PBS_NODEFILE=FOLDER/nodes PBS_O_WORKDIR=$PWD setsid bash "$2" >/dev/null 2>&1 &
 echo $! >FOLDER/pid
 echo 4711.stub
 """

@@ -16,7 +16,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
-from job_requests import ask, requests_for  # noqa: E402
+from job_requests import ask, log_text, requests_for  # noqa: E402
 from slurm import MPI_ON_ONE_HOST, Slurm, free_port, missing  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
@@ -44,10 +44,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def text(self):
-        if not os.path.exists(self.log):
-            return ""
-        with open(self.log, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return log_text(self.log)
 
     def submit(self, script, flags=("--nodes=2", "--ntasks-per-node=2"), **variables):
         self.port = free_port()
