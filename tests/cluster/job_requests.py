@@ -1,6 +1,7 @@
 """What the tests of jobs ask the servers in them, and read in their logs."""
 import json
 import os
+import socket
 import urllib.request
 
 
@@ -29,3 +30,16 @@ def log_text(path):
         return ""
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
+
+
+def free_ports():
+    """The first of two that follow each other: a job's API, and its control port."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("0.0.0.0", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("0.0.0.0", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port

@@ -15,8 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
-from job_requests import ask, log_text, requests_for  # noqa: E402
-from slurm import free_port  # noqa: E402
+from job_requests import ask, free_ports, log_text, requests_for  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
 DEPLOY = os.path.join(SOURCE, "deploy")
@@ -32,7 +31,7 @@ class Job:
 
     def __init__(self, script, ranks=4, **variables):
         self.folder = tempfile.mkdtemp(prefix="fulger-pbs-")
-        self.port = free_port()
+        self.port = free_ports()
         self.log = os.path.join(self.folder, "fulger-4711.log")
         programs, nodes = os.path.join(self.folder, "bin"), os.path.join(self.folder, "nodes")
         os.mkdir(programs)
@@ -124,7 +123,7 @@ echo 4711.stub
 # qstat says R while the script runs, and then that it does not know the job.
 def case_submit_prints_the_endpoint():
     with tempfile.TemporaryDirectory(prefix="fulger-pbs-") as folder:
-        programs, port = os.path.join(folder, "bin"), free_port()
+        programs, port = os.path.join(folder, "bin"), free_ports()
         os.mkdir(programs)
         running = 'kill -0 "$(cat FOLDER/pid)" 2>/dev/null || exit 35\nPBS_JOBID=$2\n'
         for name, text in (("qsub", QSUB), ("qstat", QSTAT.replace("\n", "\n" + running, 1) + "echo '    job_state = R'\n")):

@@ -16,8 +16,8 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from fulger_process import run_cases  # noqa: E402
-from job_requests import ask, log_text, requests_for  # noqa: E402
-from slurm import MPI_ON_ONE_HOST, Slurm, free_port, missing  # noqa: E402
+from job_requests import ask, free_ports, log_text, requests_for  # noqa: E402
+from slurm import MPI_ON_ONE_HOST, Slurm, missing  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
 DEPLOY = os.path.join(SOURCE, "deploy")
@@ -47,7 +47,7 @@ class Cluster:
         return log_text(self.log)
 
     def submit(self, script, flags=("--nodes=2", "--ntasks-per-node=2"), **variables):
-        self.port = free_port()
+        self.port = free_ports()
         return self.slurm.submit(os.path.join(DEPLOY, "slurm", script), self.log, flags=flags,
                                  **{"FULGER_DEPLOY": DEPLOY, "FULGER_MODEL": MODEL, "FULGER_LAYOUT": LAYOUT,
                                     "FULGER_BIN": os.path.join(BUILD, "bin"), "FULGER_PORT": self.port, **variables})
@@ -127,7 +127,7 @@ def submit(cluster, *flags):
 
 def case_submit_prints_the_endpoint():
     with Cluster() as cluster:
-        cluster.port = free_port()
+        cluster.port = free_ports()
         done = submit(cluster)
         assert done.returncode == 0, done.stderr
         found = re.fullmatch(r"http://\S+:(\d+)\n", done.stdout)

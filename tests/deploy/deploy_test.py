@@ -18,9 +18,8 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path += [os.path.join(HERE, "..", folder) for folder in ("e2e", "cluster")]
 from fulger_process import run_cases  # noqa: E402
-from job_requests import ask  # noqa: E402
+from job_requests import ask, free_ports  # noqa: E402
 from scratch_python import SKIPPED, environment  # noqa: E402
-from slurm import free_port  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
 DEPLOY = os.path.join(SOURCE, "deploy")
@@ -214,7 +213,7 @@ def case_kubernetes_manifests():
 
 # A group of one pod: coordinator and ranks in it, as the leader's container starts them; SIGTERM drains.
 def case_kubernetes_leader():
-    port = free_port()
+    port = free_ports()
     environment_of_pod = {**os.environ, "LWS_LEADER_ADDRESS": "fulger-0.fulger.default", "LWS_GROUP_SIZE": "1", "FULGER_HOST": "127.0.0.1",
                           "FULGER_DEPLOY": DEPLOY, "FULGER_BIN": os.path.join(BUILD, "bin"), "FULGER_MODEL": MODEL,
                           "FULGER_LAYOUT": "--tp 2 --max-context 2048 --anchors 0", "FULGER_RANKS_PER_POD": "2", "FULGER_PORT": str(port),
