@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # job.sh: what a job under Slurm has; sourced by the scripts beside it. Variables: ../jobs/replica.sh, and
 #   FULGER_LAUNCH  srun or mpirun (default: srun)
+#   FULGER_MPI     srun's --mpi, one of `srun --mpi=list` that the MPI library speaks (default: pmix)
 # In a heterogeneous job the first component has the coordinator alone, and the ranks are in the others, in their order.
 [ -n "${SLURM_JOB_ID:-}" ] || { echo "fulger job: not inside a Slurm job: sbatch $0" >&2; exit 2; }
 job_id=$SLURM_JOB_ID
@@ -23,7 +24,7 @@ fi
 
 launch_ranks() {
   case ${FULGER_LAUNCH:-srun} in
-    srun) srun --mpi=pmix --kill-on-bad-exit=1 "${groups[@]}" "$@" & ;;
+    srun) srun --mpi="${FULGER_MPI:-pmix}" --kill-on-bad-exit=1 "${groups[@]}" "$@" & ;;
     mpirun)
       [ -z "${SLURM_HET_SIZE:-}" ] || fulger_fail "FULGER_LAUNCH=mpirun: a heterogeneous job needs srun"
       mpirun -np "$job_ranks" --bind-to none "$@" & ;;

@@ -21,6 +21,7 @@ from slurm import MPI_ON_ONE_HOST, Slurm, missing  # noqa: E402
 
 BUILD, MODEL, SOURCE = (os.path.abspath(p) for p in sys.argv[1:4])
 DEPLOY = os.path.join(SOURCE, "deploy")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 LAYOUT = "--tp 2 --pp 2 --ep 2 --max-context 2048 --max-sequences 4 --anchors 0"
 
 
@@ -54,11 +55,11 @@ class Cluster:
 
     def wait_text(self, job, text):
         """Until the log has it, or the job has ended."""
-        self.slurm.wait(text, lambda: text in self.text() or self.slurm.state(job) not in ("PENDING", "RUNNING"), 90)
+        self.slurm.wait(text, lambda: text in self.text() or self.slurm.state(job) in ENDED, 90)
         assert text in self.text(), text
 
-    def wait_ended(self, job):
-        self.slurm.wait("the job's end", lambda: self.slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 90)
+    def wait_ended(self, job, seconds=90):
+        self.slurm.wait("the job's end", lambda: self.slurm.state(job) in ENDED, seconds)
         return self.slurm.state(job)
 
 
@@ -87,6 +88,17 @@ def case_srun_serves_and_drains():
 
 def case_mpirun_serves_and_drains():
     serves_and_drains("mpirun")
+
+
+# Slurm counts walltimes in minutes, and warns two of them before the end (--signal), or a little earlier.
+def case_a_walltime_that_ends_drains():
+    with Cluster() as cluster:
+        job = cluster.submit("serve.sbatch", flags=["--nodes=2", "--ntasks-per-node=2", "--time=3"], FULGER_DRAIN="10")
+        cluster.wait_text(job, "fulger job: ready at http://")
+        left = int(re.search(r"the job ends in (\d+) s", cluster.text()).group(1))
+        assert 120 < left <= 180, left
+        assert cluster.wait_ended(job, 150) == "COMPLETED", cluster.slurm.state(job)
+        assert "fulger job: drained" in cluster.text()
 
 
 def case_ranks_that_die_are_started_again():
