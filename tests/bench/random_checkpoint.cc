@@ -22,8 +22,9 @@ absl::Status WriteRandomCheckpoint(const std::string& dir, const std::string& co
   std::string header = "{";
   uint64_t offset = 0;
   const std::vector<TensorSpec> table = TensorTable(config);
+  const Naming naming = config.vision.has_value() ? Naming::kReleased : Naming::kReleasedText;
   for (const TensorSpec& spec : table) {
-    const std::string name = Locate(config, spec, Naming::kReleasedText).name;
+    const std::string name = Locate(config, spec, naming).name;
     std::string shape;
     for (const int64_t d : spec.shape) shape += (shape.empty() ? "" : ",") + std::to_string(d);
     const uint64_t bytes = static_cast<uint64_t>(spec.elements()) * 2;

@@ -7,8 +7,8 @@
 
 namespace fulger {
 
-// Writes config.json and model.safetensors of a text model in the released naming, once: a folder that is
-// complete is left as it is.
+// Writes config.json and model.safetensors in the released naming, once: a folder that is complete is left as
+// it is.
 absl::Status WriteRandomCheckpoint(const std::string& dir, const std::string& config_json);
 
 }  // namespace fulger
