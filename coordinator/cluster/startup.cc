@@ -61,6 +61,11 @@ std::string_view StandsStillAdvice(v1::Phase phase) {
 }
 
 std::string_view GoneAdvice(v1::Phase phase) {
+  if (phase == v1::PHASE_COMMUNICATORS) {
+    return "its process ended (MPI's own message stands above: a PMI that it does not speak needs another "
+           "srun --mpi, two MPI "
+           "versions need one build for all nodes) or its host is cut off (ping it)";
+  }
   return phase == v1::PHASE_LOAD
              ? "its process ended (memory? dmesg and its own last lines say) or its host is cut off (ping it)"
              : "its process ended (its own last lines say why) or its host is cut off (ping it)";

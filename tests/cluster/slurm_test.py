@@ -216,6 +216,24 @@ def case_a_job_without_a_model_says_so():
         assert "fulger job: /nowhere/config.json is not there, seen from " in cluster.text()
 
 
+# A script's own environment names a rank and a number of tasks, though no srun started it.
+def case_one_rank_in_a_batch_script():
+    with Cluster() as cluster:
+        script = os.path.join(cluster.folder, "generate.sh")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\nexec {BUILD}/bin/fulger generate --model {MODEL} --prompt Hello --max-tokens 4\n")
+        job = cluster.slurm.submit(script, cluster.log, flags=["--ntasks=4"])
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+
+
+def case_srun_without_a_pmi_is_named():
+    with Cluster() as cluster:
+        job = cluster.submit("serve.sbatch", FULGER_MPI="none")
+        assert cluster.wait_ended(job) == "FAILED"
+        assert re.search(r"launch: rank \d on host \S+ of 4 was started by srun without a PMI .*srun --mpi=pmix", cluster.text())
+        assert "fulger job: it did not become ready; the reason is above" in cluster.text()
+
+
 if __name__ == "__main__":
     if reason := missing():
         print(f"SKIPPED: no Slurm: {reason}")

@@ -1,7 +1,9 @@
 #include "worker/comm/launcher.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -33,11 +35,18 @@ constexpr Variables kLaunchers[] = {
     {"pmix", "PMIX_RANK", nullptr, nullptr},
 };
 
+// srun's plugins set one of these: pmix; pmi2, Cray's and Intel's.
+constexpr const char* kPmi[] = {"PMIX_RANK", "PMI_RANK", "PMI_FD", "PMI2_RANK"};
+
 }  // namespace
 
 absl::StatusOr<Launcher> ProbeLauncher(const GetEnv& getenv) {
   const GetEnv env = getenv ? getenv : [](const char* name) -> const char* { return std::getenv(name); };
+  const auto set = [&](const char* name) { return env(name) != nullptr; };
   for (const Variables& names : kLaunchers) {
+    // A batch script has SLURM_PROCID and the whole job's SLURM_NTASKS as well, and no step: srun did not
+    // start it.
+    if (std::string_view(names.launcher) == "slurm" && !set("SLURM_STEP_ID")) continue;
     ASSIGN_OR_RETURN(const std::optional<int> rank, ReadNumber(env, names.rank));
     if (!rank) continue;
     Launcher launcher{.name = names.launcher, .rank = *rank};
@@ -46,6 +55,9 @@ absl::StatusOr<Launcher> ProbeLauncher(const GetEnv& getenv) {
       ASSIGN_OR_RETURN(const std::optional<int> local_rank, ReadNumber(env, names.local_rank));
       launcher.size = size.value_or(0);
       launcher.local_rank = local_rank.value_or(-1);
+    }
+    if (launcher.name == "slurm") {
+      launcher.pmi = std::any_of(std::begin(kPmi), std::end(kPmi), set);
     }
     return launcher;
   }

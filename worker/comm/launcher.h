@@ -18,12 +18,13 @@ struct Launcher {
   int rank = 0;
   int size = 0;         // 0: not said
   int local_rank = -1;  // on this host; -1: not said
+  bool pmi = true;      // offers what MPI learns of its peers by; false: srun --mpi=none, or no such plugin
 };
 
 using GetEnv = std::function<const char*(const char* name)>;
 
-// Reads OMPI_COMM_WORLD_RANK/SIZE/LOCAL_RANK, else SLURM_PROCID/NTASKS/LOCALID, else PMIX_RANK. A value that
-// is no number is INVALID_ARGUMENT naming the variable. Default: the process's environment.
+// Reads OMPI_COMM_WORLD_RANK/SIZE/LOCAL_RANK, else SLURM_PROCID/NTASKS/LOCALID of a step, else PMIX_RANK. A
+// value that is no number is INVALID_ARGUMENT naming the variable. Default: the process's environment.
 absl::StatusOr<Launcher> ProbeLauncher(const GetEnv& getenv = nullptr);
 
 }  // namespace fulger

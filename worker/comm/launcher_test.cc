@@ -37,13 +37,31 @@ TEST(LauncherTest, MpirunInsideASlurmJobWins) {
 }
 
 TEST(LauncherTest, Srun) {
-  ASSERT_OK_AND_ASSIGN(
-      const Launcher launcher,
-      Probe({{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "6"}, {"SLURM_LOCALID", "2"}, {"PMIX_RANK", "5"}}));
+  ASSERT_OK_AND_ASSIGN(const Launcher launcher, Probe({{"SLURM_STEP_ID", "0"},
+                                                       {"SLURM_PROCID", "5"},
+                                                       {"SLURM_NTASKS", "6"},
+                                                       {"SLURM_LOCALID", "2"},
+                                                       {"PMIX_RANK", "5"}}));
   EXPECT_EQ(launcher.name, "slurm");
   EXPECT_EQ(launcher.rank, 5);
   EXPECT_EQ(launcher.size, 6);
   EXPECT_EQ(launcher.local_rank, 2);
+  EXPECT_TRUE(launcher.pmi);
+}
+
+TEST(LauncherTest, SrunWithoutAPmi) {
+  ASSERT_OK_AND_ASSIGN(const Launcher launcher,
+                       Probe({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "6"}}));
+  EXPECT_EQ(launcher.name, "slurm");
+  EXPECT_EQ(launcher.size, 6);
+  EXPECT_FALSE(launcher.pmi);
+}
+
+// A worker that fulger itself started in the script of a job with several tasks is one alone.
+TEST(LauncherTest, ABatchScriptIsNoLauncher) {
+  ASSERT_OK_AND_ASSIGN(const Launcher launcher, Probe({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "6"}}));
+  EXPECT_EQ(launcher.name, "none");
+  EXPECT_EQ(launcher.size, 0);
 }
 
 TEST(LauncherTest, PmixAlone) {
@@ -56,7 +74,7 @@ TEST(LauncherTest, PmixAlone) {
 
 TEST(LauncherTest, NonsenseIsNamed) {
   for (const char* value : {"x", "1x", "-1", "99999999999999999999"}) {
-    EXPECT_THAT(Probe({{"SLURM_PROCID", value}}).status(),
+    EXPECT_THAT(Probe({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", value}}).status(),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("SLURM_PROCID")))
         << value;
   }

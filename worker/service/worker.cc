@@ -56,6 +56,14 @@ class Worker {
     const int rank = options_.rank >= 0 ? options_.rank : launcher.size > 0 ? launcher.rank : -1;
     const std::string who = rank >= 0 ? fmt::format("rank {} on host {}", rank, HostName())
                                       : fmt::format("a worker on host {}", HostName());
+    const bool gpu = options_.executor.device.starts_with("cuda");
+    if (!gpu && launcher.size > 1 && !launcher.pmi) {
+      return FailedPrecondition(
+          "launch: {} of {} was started by srun without a PMI (--mpi=none, or a default that is none), so "
+          "MPI cannot "
+          "find the other ranks. {}; srun --mpi=list has the plugins",
+          who, launcher.size, kStartMpiRanks);
+    }
     ASSIGN_OR_RETURN(control_, ControlClient::Connect(options_.coordinator, who, options_.join_deadline));
     if (host_.empty() && IsLocal(options_.coordinator)) host_ = "127.0.0.1";
     if (host_.empty()) host_ = OwnAddressTowards(options_.coordinator);
@@ -69,7 +77,6 @@ class Worker {
     hello->set_host(HostName());
     hello->set_pid(::getpid());
     hello->set_device(options_.executor.device);
-    const bool gpu = options_.executor.device.starts_with("cuda");
     hello->set_transport(launcher.size <= 1 ? "single" : gpu ? "nccl" : "mpi");
     hello->set_peer_address(peers_->address());
     hello->set_memory_bytes(AvailableMemory());
