@@ -37,9 +37,10 @@ void InstantRanks::Submit(std::shared_ptr<const v1::StepPlan> plan) {
   changed_.notify_one();
 }
 
-void InstantRanks::Encode(uint64_t /*epoch*/, std::shared_ptr<const PreparedImage> /*image*/) {
+void InstantRanks::Encode(uint64_t /*epoch*/, const Pictures& /*pictures*/) {
   FULGER_CHECK(false, "these ranks see no pictures");
 }
+void InstantRanks::Withdraw(uint64_t /*epoch*/, const std::vector<std::string>& /*keys*/) {}
 void InstantRanks::Evict(uint64_t /*epoch*/, const std::vector<std::string>& /*keys*/) {}
 
 void InstantRanks::Work() {

@@ -39,7 +39,8 @@ class InstantRanks final : public Backend {
   void Stop();
 
   void Submit(std::shared_ptr<const v1::StepPlan> plan) override;
-  void Encode(uint64_t epoch, std::shared_ptr<const PreparedImage> image) override;
+  void Encode(uint64_t epoch, const Pictures& pictures) override;
+  void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
 
  private:
