@@ -195,12 +195,13 @@ absl::StatusOr<Usage> Serve(const Flags& flags, const TokenTimes& times, Shared*
   return usage;
 }
 
-void PrintQuantiles(const char* what, const TokenTimes& times, const std::atomic<int64_t>* until) {
+// Of each stream's tokens from `first` on.
+void PrintQuantiles(const char* what, const TokenTimes& times, const std::atomic<int64_t>* until,
+                    int64_t first) {
   std::vector<double> us;
   for (int64_t i = 0; i < times.streams * times.tokens; ++i) {
     const int64_t from = times.result[i].load(), to = until[i].load();
-    // The first one waits for its prompt's step.
-    if (i % times.tokens > 0 && from > 0 && to > 0) us.push_back(static_cast<double>(to - from) / 1000);
+    if (i % times.tokens >= first && from > 0 && to > 0) us.push_back(static_cast<double>(to - from) / 1000);
   }
   if (us.empty()) return;
   std::printf("%-46s p50 %.0f us, p90 %.0f us, p99 %.0f us, most %.0f us, of %zu tokens\n", what,
@@ -223,8 +224,11 @@ bool Report(const Flags& flags, const TokenTimes& times, const ClientReport& rep
   std::printf("server: %.1f KiB of memory for each stream (%.1f MiB before, %.1f at most)\n",
               (usage.most_kib - usage.before_kib) / static_cast<double>(flags.streams),
               usage.before_kib / 1024, usage.most_kib / 1024);
-  PrintQuantiles("StepResult to the return of the socket write:", times, times.written);
-  PrintQuantiles("StepResult to the client's read:", times, times.received);
+  // At a pace: from its second second on, when all requests have come and been parsed.
+  const int64_t first =
+      flags.mode == "latency" ? std::min(static_cast<int64_t>(flags.rate), flags.tokens - 1) : 1;
+  PrintQuantiles("StepResult to the return of the socket write:", times, times.written, first);
+  PrintQuantiles("StepResult to the client's read:", times, times.received, first);
   return good;
 }
 
