@@ -212,8 +212,8 @@ def case_a_rank_s_error_names_the_request():
                 return server.call("POST", "/v1/completions", {"model": "demo", "prompt": prompt, "max_tokens": 4},
                                    {"x-request-id": name})[:2]
             status, answer = ask("fine ~ until here", "unlucky-7")
-            assert status == 500 and "request unlucky-7: layer 0 attention: NaN" in answer["error"]["message"], answer
-            server.wait_line(r"error \[rank 0\] step \d+: request unlucky-7: layer 0 attention: NaN", 20)
+            assert status == 500 and "request unlucky-7: embedding: NaN" in answer["error"]["message"], answer
+            server.wait_line(r"error \[rank 0\] step \d+: request unlucky-7: embedding: NaN", 20)
             line = log_line(server, "unlucky-7")
             assert line["status"] == "500" and line["finish"] == "error" and "unlucky-7" in line["error"], line
             assert ask("fine", "lucky")[0] == 200  # and the rank goes on
