@@ -39,7 +39,7 @@ def table(suite):
          lambda r: suite.against_limit(r, "decode batch 1", int8)),
         ("int8 experts, batch 1, against llama.cpp Q8_0", 1.4, 1.8,
          lambda r: suite.against_llama(r, "decode batch 1", ["Q8_0"], "decode 24", int8)),
-        ("decode, batch 8, of its floor", 0.70, None, lambda r: suite.against_limit(r, "decode batch 8")),
+        ("decode, batch 8, of its floor", 0.70, None, lambda r: suite.against_limit(r, "decode batch 8", share="median_share_of_floors")),
         ("tp 2 as two processes, against two threads", 0.90, None, suite.tensor_parallel),
     ]
 

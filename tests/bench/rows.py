@@ -126,13 +126,14 @@ class Suite:
         row.ratios = [r["rate"] / r[limit] for r in results]
         row.ran = f"{results[0]['bytes'] / 1e9:.2f} GB, {self.threads} threads"
 
-    def against_limit(self, row, case, extra=()):
+    def against_limit(self, row, case, extra=(), share="median_share_of_bound"):
         self.has(extra)
         results = [self.step(case, extra=extra) for _ in range(self.rounds)]
-        row.ratios = [r["median_share_of_bound"] for r in results]
+        row.ratios = [r[share] for r in results]
         row.ours = f"{1e3 * statistics.median(r['median_seconds_per_step'] for r in results):.1f} ms"
-        row.other = f"{1e3 * statistics.median(r['median_seconds_per_step'] * r['median_share_of_bound'] for r in results):.1f} ms"
-        row.ran = f"floor: {results[0]['bound']}; {self.threads} threads"
+        row.other = f"{1e3 * statistics.median(r['median_seconds_per_step'] * r[share] for r in results):.1f} ms"
+        bound = "of each op" if share == "median_share_of_floors" else results[0]["bound"]
+        row.ran = f"floor: {bound}; {self.threads} threads"
 
     def against_llama(self, row, case, kinds, word, extra=()):
         self.has(extra)

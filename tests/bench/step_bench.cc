@@ -54,7 +54,8 @@ struct Measured {
   Case what;
   std::vector<double> seconds;  // of a step, median of its round
   std::vector<double> each;     // of every step
-  std::vector<double> shares;   // floor / time
+  std::vector<double> shares;   // of one bound for the whole step: its time / the step's
+  std::vector<double> floors;   // the ops' floors, each by the bound that is longer for it / the step's time
   bool bound_by_memory = true;
   OpTable ops;  // summed over rounds
   int64_t steps = 0;
@@ -107,10 +108,13 @@ class Bench {
     const MachineLimits after = Limits();
     const double step = Median(times);
     m.seconds.push_back(step);
-    double bytes = 0, flops = 0;
+    const double read = (before.read_bytes_per_second + after.read_bytes_per_second) / 2;
+    const double peak = (before.flops_per_second + after.flops_per_second) / 2;
+    double bytes = 0, flops = 0, floor = 0;
     for (const auto& [name, totals] : rank_.ops()) {
       bytes += totals.bytes;
       flops += totals.flops;
+      if (alone()) floor += std::max(totals.bytes / read, totals.flops / peak);
       OpTotals& sum = m.ops[name];
       sum.calls += totals.calls;
       sum.seconds += totals.seconds;
@@ -122,12 +126,11 @@ class Bench {
     m.each.insert(m.each.end(), times.begin(), times.end());
     for (const double t : times) m.wall += t;
     if (!alone()) return absl::OkStatus();
-    const double read = (before.read_bytes_per_second + after.read_bytes_per_second) / 2;
-    const double peak = (before.flops_per_second + after.flops_per_second) / 2;
     read_.push_back(read);
     peak_.push_back(peak);
     m.bound_by_memory = bytes / read > flops / peak;
     m.shares.push_back(std::max(bytes / read, flops / peak) / steps / step);
+    m.floors.push_back(floor / steps / step);
     return absl::OkStatus();
   }
 
@@ -140,8 +143,9 @@ class Bench {
                 tokens / step);
     if (alone()) {
       const auto [low, high] = std::minmax_element(m.shares.begin(), m.shares.end());
-      std::printf(", %.2f of the %s (median of %zu rounds; %.2f to %.2f)", Median(m.shares),
-                  m.bound_by_memory ? "read bandwidth" : "multiply-adds", m.shares.size(), *low, *high);
+      std::printf(", %.2f of the %s (median of %zu rounds; %.2f to %.2f), %.2f of the ops' own floors",
+                  Median(m.shares), m.bound_by_memory ? "read bandwidth" : "multiply-adds", m.shares.size(),
+                  *low, *high, Median(m.floors));
     }
     std::printf("\n  %-24s %7s %9s %9s %9s %8s %8s %8s %8s\n", "op, per step", "calls", "ms", "MB", "MFLOP",
                 "GB/s", "of read", "GFLOP/s", "of peak");
@@ -194,6 +198,7 @@ class Bench {
         c["bound"] = m.bound_by_memory ? "read" : "flops";
         c["shares_of_bound"] = m.shares;
         c["median_share_of_bound"] = Median(m.shares);
+        c["median_share_of_floors"] = Median(m.floors);
       }
       const auto n = static_cast<double>(m.steps);
       for (const auto& [name, t] : m.ops) {
