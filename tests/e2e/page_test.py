@@ -167,10 +167,10 @@ def case_fits_a_phone_and_the_dark():
           document.querySelector('.answer article').append(view.node);
           view.update('```\\n' + 'x'.repeat(500) + '\\n```\\n\\n|a|b|\\n|-|-|\\n|' + 'word '.repeat(50) + '|b|\\n\\n' + 'y'.repeat(500));
         })""")
-        for button in (None, "settings", "cluster", "history"):
+        for button, shown in ((None, ""), ("settings", "select, input"), ("cluster", "table, .rank"), ("history", ".open")):
             if button:
                 page.click(f"#{button}")
-                page.wait("!document.querySelector('#panel').hidden")
+                page.wait(f"!document.querySelector('#panel').hidden && document.querySelector('#panel .body').querySelector('{shown}')")
             wide = page.js("[...document.querySelectorAll('body, #scroller, #panel .body')]"
                            ".filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.id || e.tagName)")
             assert not wide, (button, wide)
