@@ -41,8 +41,9 @@ check_cuda() {
 
 check_asan() {
   deploy/ci/build.sh asan all
+  # pipeline_test holds a rate, which instrumented code does not reach.
   ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    ctest --test-dir build-asan --output-on-failure --parallel "$jobs" --label-exclude 'slow|mpi|e2e|python'
+    ctest --test-dir build-asan --output-on-failure --parallel "$jobs" --label-exclude 'slow|mpi|e2e|python' --exclude-regex '^pipeline_test$'
 }
 
 check_tsan() {
