@@ -45,9 +45,10 @@ FULGER_INLINE Vec LoadOfParts(const T* p) {
 // out[i * ldo + j] = (first ? 0 : itself) + x[i] . w[j] over one run of k. x is laid out in the parts of W
 // and ends in whole blocks. The accumulators are one-dimensional and local: GCC 12 spills two-dimensional
 // ones. kStreams: w comes from memory; lines some way on are asked for while this one is used.
-template <int NT, int NW, bool kStreams, typename W, int kCount = kParts<W>>
+template <int NT, int NW, bool kStreams, typename W>
 FULGER_INLINE void DotTile(const float* x, int64_t ldx, const W* w, int64_t ldw, int64_t k, bool first,
                            float* out, int64_t ldo) {
+  constexpr int kCount = kParts<W>;
   Vec acc[NT * NW];
 #pragma GCC unroll 32
   for (int i = 0; i < NT * NW; ++i) acc[i] = Zero();
@@ -80,7 +81,7 @@ FULGER_INLINE void DotTile(const float* x, int64_t ldx, const W* w, int64_t ldw,
     part.template operator()<0>(p, from, ld);
     if constexpr (kCount == 2) part.template operator()<1>(p, from, ld);
   };
-  constexpr int64_t kStep = kCount * kLanes;
+  constexpr int64_t kStep = kBlock<W>;
   const int64_t full = k - k % kStep;
   int64_t p = 0;
   if constexpr (kStreams) {
