@@ -8,7 +8,7 @@ import PIL
 from PIL import Image, ImageOps
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "golden" / "image"))
-from make_image_goldens import RELEASED, best_canvas, fit  # noqa: E402
+from make_image_goldens import RELEASED, fit, select_best_resolution  # noqa: E402
 
 VERSION = PIL.__version__
 TILE = RELEASED["tile"]
@@ -36,7 +36,7 @@ def photograph(path, height=1836, width=3264):
 
 def tiles(data):
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    height, width = best_canvas(image.height, image.width, RELEASED["pinpoints"])
+    height, width = select_best_resolution((image.height, image.width), RELEASED["pinpoints"])
     new_height, new_width, top, left = fit(image.height, image.width, height, width)
     canvas = Image.new("RGB", (width, height))
     canvas.paste(image.resize((new_width, new_height), Image.Resampling.BICUBIC), (left, top))
