@@ -275,6 +275,7 @@ void Session::Close() {
   if (closed_) return;
   closed_ = true;
   Disarm();
+  timer_.cancel();  // it holds this session
   error_code ec;
   wire_.socket().close(ec);
   std::shared_ptr<Exchange> cut;
@@ -284,16 +285,29 @@ void Session::Close() {
   cut->Detach(/*client_gone=*/true);
 }
 
+// A stream sets a limit for each of its tokens and lifts it at once. So that this costs no timer, the one
+// that waits is let be, and looks at the limit when it fires.
 void Session::Arm(Duration after) {
-  timer_.expires_after(std::chrono::duration_cast<net::steady_timer::duration>(after));
+  deadline_ = Clock::now() + after;
+  if (!timer_waits_ || timer_.expiry() > *deadline_) WaitUntil(*deadline_);
+}
+
+void Session::Disarm() { deadline_.reset(); }
+
+void Session::WaitUntil(Clock::time_point then) {
+  timer_.expires_at(then);  // the wait before this one, if any, ends with an error
+  timer_waits_ = true;
   timer_.async_wait([self = shared_from_this(), generation = ++timer_generation_](error_code ec) {
-    if (!ec && generation == self->timer_generation_) self->OnTimeout();
+    if (!ec && generation == self->timer_generation_) self->OnTimer();
   });
 }
 
-void Session::Disarm() {
-  ++timer_generation_;
-  timer_.cancel();
+void Session::OnTimer() {
+  timer_waits_ = false;
+  if (!deadline_) return;
+  if (Clock::now() < *deadline_) return WaitUntil(*deadline_);
+  deadline_.reset();
+  OnTimeout();
 }
 
 void Session::OnTimeout() {

@@ -98,14 +98,19 @@ class Session final : public ExchangeOwner, public std::enable_shared_from_this<
   void OnWritten(error_code ec, size_t n);
   void Finish();
   void LingerClose();
-  void Arm(Duration after);
+  using Clock = net::steady_timer::clock_type;
+  void Arm(Duration after);  // OnTimeout once this is over, in place of a limit set before
   void Disarm();
+  void WaitUntil(Clock::time_point then);
+  void OnTimer();
   void OnTimeout();
 
   Core* const core_;
   Wire wire_;
   net::steady_timer timer_;
   uint64_t timer_generation_ = 0;
+  bool timer_waits_ = false;
+  std::optional<Clock::time_point> deadline_;
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::shared_ptr<BodyLease> lease_;
