@@ -95,6 +95,9 @@ absl::Status Run(const EvalFlags& flags) {
   ASSIGN_OR_RETURN(settings.benchmark, ParseBenchmark(flags.benchmark));
   ASSIGN_OR_RETURN(std::vector<Question> questions, ReadQuestions(flags.data));
   if (flags.limit > 0 && questions.size() > flags.limit) questions.resize(flags.limit);
+  for (Question& q : questions) {
+    if (auto status = SettleAnswer(settings.benchmark, q); !status.ok()) return Annotate(status, flags.data);
+  }
   ASSIGN_OR_RETURN(const Url url, ParseUrl(flags.url));
   const HttpClient client(url, flags.api_key);
   settings.request = {.model = flags.model,

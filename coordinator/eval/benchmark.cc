@@ -47,6 +47,10 @@ std::string Instruction(Benchmark benchmark, const Question& question) {
   return {};
 }
 
+bool ByLetter(Benchmark benchmark) {
+  return benchmark == Benchmark::kMmmu || benchmark == Benchmark::kMmmuPro || benchmark == Benchmark::kAi2d;
+}
+
 Judgement JudgeLetter(std::optional<char> letter, const Question& question) {
   Judgement out;
   if (!letter.has_value()) {
@@ -95,6 +99,29 @@ std::vector<std::string> BenchmarkNames() {
   std::vector<std::string> out;
   for (const auto& [name, benchmark] : kNames) out.emplace_back(name);
   return out;
+}
+
+absl::Status SettleAnswer(Benchmark benchmark, Question& question) {
+  if (!ByLetter(benchmark) || question.options.empty()) return absl::OkStatus();
+  const auto& options = question.options;
+  for (std::string& answer : question.answers) {
+    std::optional<size_t> option;
+    if (answer.size() == 1 && answer[0] >= 'A') option = static_cast<size_t>(answer[0] - 'A');
+    if (benchmark == Benchmark::kAi2d && answer.size() == 1 && answer[0] >= '0' && answer[0] <= '9') {
+      option = static_cast<size_t>(answer[0] - '0');
+    }
+    if (!option || *option >= options.size()) {
+      const auto at = std::find(options.begin(), options.end(), answer);
+      if (at == options.end()) {
+        return InvalidArgument(
+            "question {}: the answer \"{}\" is no letter, index or text of one of its {} options",
+            question.id, answer, options.size());
+      }
+      option = static_cast<size_t>(at - options.begin());
+    }
+    answer = std::string(1, static_cast<char>('A' + *option));
+  }
+  return absl::OkStatus();
 }
 
 bool WantsExtractor(Benchmark benchmark, const Question& question, std::string_view response) {

@@ -15,6 +15,11 @@ enum class Benchmark { kMmmu, kMmmuPro, kAi2d, kChartQa, kDocVqa, kOcrBench, kMa
 absl::StatusOr<Benchmark> ParseBenchmark(std::string_view name);
 std::vector<std::string> BenchmarkNames();
 
+// Multiple choice: the answer becomes the letter of an option. Files have it as that letter, as the option's
+// text or, AI2D's parquet, as the option's index from 0; anything else (the "?" of a test set without
+// answers) is refused.
+absl::Status SettleAnswer(Benchmark benchmark, Question& question);
+
 struct Judgement {
   double score = 0;    // 0 ... 1
   std::string parsed;  // what was read out of the response

@@ -71,6 +71,27 @@ TEST(ReadQuestions, Jsonl) {
   EXPECT_EQ(questions[1].id, "1");
 }
 
+TEST(SettleAnswer, BecomesALetter) {
+  const auto settled = [](Benchmark benchmark, std::vector<std::string> options,
+                          const std::string& answer) -> absl::StatusOr<std::string> {
+    Question question{.id = "q9", .text = "?", .options = std::move(options), .answers = {answer}};
+    RETURN_IF_ERROR(SettleAnswer(benchmark, question));
+    return question.answers[0];
+  };
+  EXPECT_EQ(*settled(Benchmark::kMmmu, {"red", "blue"}, "B"), "B");
+  EXPECT_EQ(*settled(Benchmark::kMmmu, {"red", "blue"}, "blue"), "B");
+  EXPECT_EQ(*settled(Benchmark::kMmmu, {"C", "X"}, "C"), "A");  // only two options: C is a text
+  EXPECT_EQ(*settled(Benchmark::kMmmuPro, {"2", "1", "0"}, "1"), "B");
+  EXPECT_EQ(*settled(Benchmark::kAi2d, {"2", "1", "0"}, "2"), "C");  // an index there, whatever the texts are
+  EXPECT_EQ(*settled(Benchmark::kMmmu, {}, "12"), "12");
+  EXPECT_EQ(*settled(Benchmark::kDocVqa, {"a", "b"}, "1"), "1");
+  for (const char* wrong : {"?", "E", "green", "", "7"}) {
+    EXPECT_THAT(settled(Benchmark::kAi2d, {"red", "blue"}, wrong).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("question q9")))
+        << wrong;
+  }
+}
+
 TEST(ReadQuestions, NamesWhatIsWrong) {
   const auto refusal = [](const std::string& name, const std::string& text) {
     return Message(ReadQuestions(WriteTestFile(name, text)).status());

@@ -67,7 +67,7 @@ std::vector<std::string> Options(const Row& row) {
 absl::StatusOr<Question> FromRow(const Row& row, const Row* with_picture,
                                  const std::filesystem::path& folder) {
   Question q;
-  q.id = Field(row, {"index", "id", "question_id", "pid"});
+  q.id = Field(row, {"index", "id", "question_id", "questionId", "pid"});
   q.text = Field(row, {"question", "query"});
   q.hint = Field(row, {"hint"});
   q.options = Options(row);

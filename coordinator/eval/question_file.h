@@ -3,8 +3,8 @@
 // TSV, the layout in which the benchmarks are passed around (tabs, quoted fields may hold tabs and line
 // ends): columns index, image (base64, a Python list of several, or the index of the row that has it),
 // question, hint, A, B, ..., answer, category, and whatever else; a picture may also be a path in image_path.
-// JSONL: one object a line with the same names, or id / question_id, images (list of paths or data URLs),
-// options (list), answers (list).
+// JSONL: one object a line with the same names, or id / question_id / questionId / pid, images (list of paths
+// or data URLs), options (list), answers (list).
 #pragma once
 
 #include <string>

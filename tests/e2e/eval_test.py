@@ -7,6 +7,7 @@ import base64
 import http.server
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import tempfile
 import threading
 
 from fulger_process import Server, run_cases
+from scratch_python import environment
 
 BUILD, MODEL = (os.path.abspath(path) for path in sys.argv[1:3])
 FULGER = os.path.join(BUILD, "bin", "fulger")
+CONVERT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "coordinator", "eval", "convert_parquet.py")
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tiny", "data")
 
 
@@ -126,6 +129,50 @@ def case_eval_scores_and_reports():
             page = file.read()
         lost = round(len(rows) * (1 - result["score"]))
         assert page.count("<article>") == lost and page.count("<img ") == lost, (lost, page.count("<article>"))
+
+
+WRITE_PARQUET = """import pickle, sys, pyarrow, pyarrow.parquet
+pyarrow.parquet.write_table(pyarrow.Table.from_pylist(pickle.load(sys.stdin.buffer)), sys.argv[1])"""
+
+
+def parquet_rows(png):
+    """Per benchmark a question in the columns in which its authors publish it, and a response that scores 1."""
+    picture = {"bytes": png, "path": None}
+    return {
+        "mmmu": ({"id": "validation_Art_1", "question": "Which is it? <image 1> <image 2>", "options": "['a cat', 'a dog']",
+                  "explanation": "", "image_1": picture, "image_2": picture, "image_3": None, "img_type": "['Paintings']",
+                  "answer": "B", "topic_difficulty": "Easy", "question_type": "multiple-choice", "subfield": "Drawing"}, "(B)", 2),
+        "mmmu-pro": ({"id": "test_Art_2", "question": "Which part?", "options": "['k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't']",
+                      "image_1": picture, "image_2": None, "answer": "J", "subject": "Art"}, "It is round. Answer: J", 1),
+        "ai2d": ({"question": "Who eats whom?", "options": ["3", "2", "1", "0"], "answer": "1", "image": picture}, "B.", 1),
+        "chartqa": ({"image": png, "query": "How much in 2001?", "label": ["100"], "human_or_machine": 0}, "104", 1),
+        "docvqa": ({"questionId": "49153", "question": "What is the date?", "question_types": ["layout"], "image": picture,
+                    "docId": 14465, "ucsf_document_id": "x", "answers": ["1/8/93", "8 January"]}, "8 january", 1),
+        "ocrbench": ({"dataset": "IIIT5K", "question": "what is written?", "question_type": "Regular Text Recognition",
+                      "answer": ["CENTRE"], "image": picture}, "It says Centre.", 1),
+        "mathvista": ({"pid": "7", "question": "How far?", "image": "images/7.jpg", "decoded_image": picture, "choices": None,
+                       "unit": "cm", "precision": 1.0, "answer": "2.5", "question_type": "free_form", "answer_type": "float",
+                       "metadata": {"category": "math-targeted-vqa", "task": "geometry"}, "query": "Hint. How far?"}, "2.5", 1),
+    }
+
+
+def case_eval_of_published_parquet():
+    """convert_parquet.py on the columns of each benchmark as published, and `fulger eval` on what it writes."""
+    python = os.path.join(environment(BUILD, "pyarrow"), "python")
+    png = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC")
+    for benchmark, (row, response, pictures) in parquet_rows(png).items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "part-0.parquet")
+            subprocess.run([python, "-c", WRITE_PARQUET, file], input=pickle.dumps([row]), check=True)
+            done = subprocess.run([python, CONVERT, folder, file], capture_output=True, text=True, check=True)
+            assert "1 questions" in done.stdout, done.stdout
+            with Stranger({"": response}) as stranger:
+                run(stranger.url, os.path.join(folder, "questions.jsonl"), benchmark, os.path.join(folder, "out"))
+                sent = [part["image_url"]["url"] for part in stranger.asked[0]["messages"][0]["content"]
+                        if part["type"] == "image_url"]
+            assert sent == ["data:image/png;base64," + base64.b64encode(png).decode()] * pictures, (benchmark, sent)
+            result = summary(os.path.join(folder, "out"))
+            assert result["count"] == 1 and result["score"] == 1 and not result.get("guessed"), (benchmark, result)
 
 
 def case_eval_goes_on_after_a_kill():
