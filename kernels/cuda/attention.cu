@@ -67,18 +67,17 @@ template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads) AttentionKernel(AttentionLaunch a, bool vectors) {
   constexpr int kGroups = kThreads / kDim;
   constexpr int kPerThread = kVectors / kGroups;  // vectors whose column `column` this thread accumulates
-  extern __shared__ float4 memory[];
-  __shared__ float run_max[kVectors], run_sum[kVectors];  // of the split
-  __shared__ float all_max[kVectors], all_sum[kVectors];  // of the splits merged so far
-  __shared__ float correction[kVectors];
-  __shared__ const T* key_rows[kRun];
-  __shared__ const T* value_rows[kRun];
+  static __shared__ float run_max[kVectors], run_sum[kVectors];  // of the split
+  static __shared__ float all_max[kVectors], all_sum[kVectors];  // of the splits merged so far
+  static __shared__ float correction[kVectors];
+  static __shared__ const T* key_rows[kRun];
+  static __shared__ const T* value_rows[kRun];
   const AttentionTile tile = a.tiles[blockIdx.x];
   const auto kv_head = static_cast<int64_t>(blockIdx.y);
   const auto d = static_cast<int>(a.d);
   const auto group = static_cast<int>(a.group);
   const Layout<T> layout(d);
-  auto* q = reinterpret_cast<float*>(memory);
+  auto* q = DynamicShared<float>();
   float* scores = q + layout.q_floats();
   T* keys = reinterpret_cast<T*>(scores + layout.score_floats());
   T* values = keys + kRun * layout.k_ld;
@@ -289,17 +288,15 @@ cudaError_t Run(cudaStream_t stream, const AttentionLaunch& a) {
   const bool vectors = a.d % kWide == 0 && Aligned16(a.k) && Aligned16(a.v) &&
                        (a.blocks != nullptr || (a.k_row % kWide == 0 && a.k_head % kWide == 0 &&
                                                 a.v_row % kWide == 0 && a.v_head % kWide == 0));
-  const cudaError_t error =
+  cudaError_t error =
       cudaFuncSetAttribute(reinterpret_cast<const void*>(&AttentionKernel<T, kDim>),
                            cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(layout.bytes()));
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.kv_heads));
-  AttentionKernel<T, kDim><<<grid, kThreads, layout.bytes(), stream>>>(a, vectors);
-  if (a.merge_count > 0) {
-    const dim3 merges(static_cast<unsigned>(a.merge_count), static_cast<unsigned>(a.kv_heads));
-    MergeKernel<<<merges, kThreads, 0, stream>>>(a);
-  }
-  return cudaGetLastError();
+  error = LaunchKernel(stream, {grid, kThreads, layout.bytes()}, AttentionKernel<T, kDim>, a, vectors);
+  if (error != cudaSuccess || a.merge_count == 0) return error;
+  const dim3 merges(static_cast<unsigned>(a.merge_count), static_cast<unsigned>(a.kv_heads));
+  return LaunchKernel(stream, {merges, kThreads}, MergeKernel, a);
 }
 
 template <typename T>

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_kernel.cuh"
 
 namespace fulger::cuda {
 
@@ -49,7 +50,7 @@ __device__ __forceinline__ float WarpMax(float v) {
 template <int kThreads>
 __device__ __forceinline__ float BlockSum(float v) {
   static_assert(kThreads % 32 == 0 && kThreads <= 1024);
-  __shared__ float sums[kThreads / 32];
+  static __shared__ float sums[kThreads / 32];
   v = WarpSum(v);
   __syncthreads();  // an earlier call may still read `sums`
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = v;

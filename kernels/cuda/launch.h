@@ -1,7 +1,7 @@
 // What the .cu files offer to the op files: plain structs of device pointers, and functions that launch. No
-// argument is checked here (the ops have done that) and nothing is allocated. A launcher returns what
-// cudaGetLastError says right after the launch; faults while running show at the stream's next
-// synchronisation. Lengths are in elements, `ld` is the distance between rows. A launch of nothing is legal.
+// argument is checked here (the ops have done that) and nothing is allocated. A launcher returns what the
+// launch itself says; faults while running show at the stream's next synchronisation. Lengths are in
+// elements, `ld` is the distance between rows. A launch of nothing is legal.
 #pragma once
 
 #include <cuda_runtime.h>

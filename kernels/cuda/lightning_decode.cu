@@ -11,7 +11,7 @@ constexpr int kWarps = 8;
 // kWide value columns per lane: four where d allows 16-byte accesses.
 template <int kWide>
 __global__ void __launch_bounds__(32 * kWarps) DecodeKernel(LightningLaunch a) {
-  extern __shared__ float shared[];
+  auto* shared = DynamicShared<float>();
   const LightningToken token = a.tokens[blockIdx.x];
   const auto d = static_cast<int>(a.d);
   const int64_t head = blockIdx.y;
@@ -76,24 +76,19 @@ __global__ void __launch_bounds__(32 * kWarps) DecodeKernel(LightningLaunch a) {
 }
 
 template <int kWide>
-void Launch(cudaStream_t stream, const LightningLaunch& a) {
+cudaError_t Launch(cudaStream_t stream, const LightningLaunch& a) {
   const int64_t columns = 32 * kWide;
   const dim3 grid(static_cast<unsigned>(a.token_count), static_cast<unsigned>(a.heads),
                   static_cast<unsigned>((a.d + columns - 1) / columns));
   const size_t shared = static_cast<size_t>(2 * a.d + kWarps * columns) * sizeof(float);
-  DecodeKernel<kWide><<<grid, 32 * kWarps, shared, stream>>>(a);
+  return LaunchKernel(stream, {grid, 32 * kWarps, shared}, DecodeKernel<kWide>, a);
 }
 
 }  // namespace
 
 cudaError_t LightningDecode(cudaStream_t stream, const LightningLaunch& a) {
   if (a.token_count == 0 || a.heads == 0 || a.d == 0) return cudaSuccess;
-  if (a.d % 4 == 0 && Aligned16(a.states)) {
-    Launch<4>(stream, a);
-  } else {
-    Launch<1>(stream, a);
-  }
-  return cudaGetLastError();
+  return a.d % 4 == 0 && Aligned16(a.states) ? Launch<4>(stream, a) : Launch<1>(stream, a);
 }
 
 }  // namespace fulger::cuda

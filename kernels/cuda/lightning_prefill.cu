@@ -72,8 +72,8 @@ __device__ __forceinline__ HeadRows RowsOf(const LightningPrefillLaunch& a, cons
 }
 
 __global__ void __launch_bounds__(kThreads) UpdateKernel(LightningPrefillLaunch a) {
-  __shared__ Staging staging;
-  __shared__ float decay[kLightningChunk];
+  static __shared__ Staging staging;
+  static __shared__ float decay[kLightningChunk];
   const LightningChunk chunk = a.chunks[blockIdx.x];
   const int64_t head = blockIdx.y;
   const auto d = static_cast<int>(a.d);
@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(LightningPrefillLaunch a)
 }
 
 __global__ void __launch_bounds__(kThreads) OutputKernel(LightningPrefillLaunch a) {
-  __shared__ Staging staging;
-  __shared__ float decay[kLightningChunk + 1];
-  __shared__ float scores[kTile][kTile + 1];
+  static __shared__ Staging staging;
+  static __shared__ float decay[kLightningChunk + 1];
+  static __shared__ float scores[kTile][kTile + 1];
   const LightningChunk chunk = a.chunks[blockIdx.x];
   const int64_t head = blockIdx.y;
   const auto d = static_cast<int>(a.d);
@@ -194,10 +194,13 @@ cudaError_t LightningPrefill(cudaStream_t stream, const LightningPrefillLaunch& 
   const auto heads = static_cast<unsigned>(a.heads);
   const auto tiles = static_cast<unsigned>((a.d + kTile - 1) / kTile);
   const auto elements = static_cast<unsigned>((a.d * a.d + kThreads - 1) / kThreads);
-  UpdateKernel<<<dim3(chunks, heads, tiles * tiles), kThreads, 0, stream>>>(a);
-  ScanKernel<<<dim3(static_cast<unsigned>(a.run_count), heads, elements), kThreads, 0, stream>>>(a);
-  OutputKernel<<<dim3(chunks, heads, (kLightningChunk / kTile) * tiles), kThreads, 0, stream>>>(a);
-  return cudaGetLastError();
+  cudaError_t error = LaunchKernel(stream, {dim3(chunks, heads, tiles * tiles), kThreads}, UpdateKernel, a);
+  if (error != cudaSuccess) return error;
+  error = LaunchKernel(stream, {dim3(static_cast<unsigned>(a.run_count), heads, elements), kThreads},
+                       ScanKernel, a);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(stream, {dim3(chunks, heads, (kLightningChunk / kTile) * tiles), kThreads},
+                      OutputKernel, a);
 }
 
 }  // namespace fulger::cuda

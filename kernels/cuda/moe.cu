@@ -10,7 +10,7 @@ constexpr int kIndexThreads = 1024;
 
 // One block: counting sort of the choices by expert. Each warp takes experts in turn and walks all choices.
 __global__ void __launch_bounds__(kIndexThreads) MoeIndexKernel(MoeIndexLaunch a) {
-  extern __shared__ int32_t shared[];
+  auto* shared = DynamicShared<int32_t>();
   const auto experts = static_cast<int32_t>(a.experts);
   int32_t* count = shared;                // [experts]
   int32_t* first = count + experts;       // [experts]
@@ -100,23 +100,21 @@ __global__ void CombineKernel(const float* down, const int32_t* pair_of, const f
 
 cudaError_t MoeIndex(cudaStream_t stream, const MoeIndexLaunch& a) {
   const size_t shared = static_cast<size_t>(3 * a.experts) * sizeof(int32_t);
-  MoeIndexKernel<<<1, kIndexThreads, shared, stream>>>(a);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {1, kIndexThreads, shared}, MoeIndexKernel, a);
 }
 
 cudaError_t SiluMul(cudaStream_t stream, float* gate, const float* up, const int32_t* pairs,
                     int64_t max_pairs, int64_t width) {
   if (max_pairs == 0 || width == 0) return cudaSuccess;
-  SiluMulKernel<<<static_cast<unsigned>(max_pairs), kThreads, 0, stream>>>(gate, up, pairs, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(max_pairs), kThreads}, SiluMulKernel, gate, up, pairs,
+                      width);
 }
 
 cudaError_t MoeCombine(cudaStream_t stream, const float* down, const int32_t* pair_of, const float* weights,
                        int64_t k, MutRows out, int64_t tokens, int64_t width) {
   if (tokens == 0 || width == 0) return cudaSuccess;
-  CombineKernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(down, pair_of, weights, k, out,
-                                                                        width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(tokens), kThreads}, CombineKernel, down, pair_of,
+                      weights, k, out, width);
 }
 
 }  // namespace fulger::cuda

@@ -76,29 +76,25 @@ __global__ void LightningGateKernel(Rows o, Rows gate, Vector w, MutRows out, fl
 
 cudaError_t RmsNorm(cudaStream_t stream, const NormLaunch& a) {
   if (a.rows == 0 || a.width == 0) return cudaSuccess;
-  RmsNormKernel<false><<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(a.rows), kThreads}, RmsNormKernel<false>, a);
 }
 
 cudaError_t AddRmsNorm(cudaStream_t stream, const NormLaunch& a) {
   if (a.rows == 0 || a.width == 0) return cudaSuccess;
-  RmsNormKernel<true><<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(a.rows), kThreads}, RmsNormKernel<true>, a);
 }
 
 cudaError_t LayerNorm(cudaStream_t stream, const NormLaunch& a) {
   if (a.rows == 0 || a.width == 0) return cudaSuccess;
-  LayerNormKernel<<<static_cast<unsigned>(a.rows), kThreads, 0, stream>>>(a);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(a.rows), kThreads}, LayerNormKernel, a);
 }
 
 // A row without columns still has a sum: zero.
 cudaError_t LightningGate(cudaStream_t stream, Rows o, Rows gate, Vector w, MutRows out, float* sumsq,
                           int64_t sumsq_ld, int64_t rows, int64_t width) {
   if (rows == 0) return cudaSuccess;
-  LightningGateKernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(o, gate, w, out, sumsq, sumsq_ld,
-                                                                            width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(rows), kThreads}, LightningGateKernel, o, gate, w, out,
+                      sumsq, sumsq_ld, width);
 }
 
 }  // namespace fulger::cuda

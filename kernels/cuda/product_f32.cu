@@ -15,8 +15,8 @@ constexpr int kTileK = 16;
 template <int kPerThread>
 __global__ void __launch_bounds__(kThreads) ProductF32Kernel(ProductLaunch a) {
   constexpr int kTileM = 16 * kPerThread;
-  __shared__ float xs[kTileK][kTileM + 4];
-  __shared__ float ws[kTileK][kTileN + 4];
+  static __shared__ float xs[kTileK][kTileM + 4];
+  static __shared__ float ws[kTileK][kTileN + 4];
   int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTileM;
   int64_t rows = min(static_cast<int64_t>(kTileM), a.rows - first_row);
   const auto* w = static_cast<const float*>(a.w.p);
@@ -84,14 +84,13 @@ cudaError_t ProductF32(cudaStream_t stream, const ProductLaunch& a) {
   const auto columns = static_cast<unsigned>((a.n + kTileN - 1) / kTileN);
   static_assert(kGroupTileRows == 64);
   if (a.tiles != nullptr) {
-    ProductF32Kernel<4><<<dim3(columns, static_cast<unsigned>(a.max_tiles)), kThreads, 0, stream>>>(a);
-  } else if (a.rows <= 16) {
-    ProductF32Kernel<1><<<dim3(columns, 1), kThreads, 0, stream>>>(a);
-  } else {
-    // grid.y holds at most 65535 tiles: 4 million rows.
-    ProductF32Kernel<4><<<dim3(columns, static_cast<unsigned>((a.rows + 63) / 64)), kThreads, 0, stream>>>(a);
+    const dim3 grid(columns, static_cast<unsigned>(a.max_tiles));
+    return LaunchKernel(stream, {grid, kThreads}, ProductF32Kernel<4>, a);
   }
-  return cudaGetLastError();
+  if (a.rows <= 16) return LaunchKernel(stream, {columns, kThreads}, ProductF32Kernel<1>, a);
+  // grid.y holds at most 65535 tiles: 4 million rows.
+  const dim3 grid(columns, static_cast<unsigned>((a.rows + 63) / 64));
+  return LaunchKernel(stream, {grid, kThreads}, ProductF32Kernel<4>, a);
 }
 
 }  // namespace fulger::cuda

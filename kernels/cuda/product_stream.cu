@@ -76,10 +76,10 @@ __global__ void __launch_bounds__(32 * kWarps) ProductStreamKernel(ProductLaunch
 }
 
 template <int kT, int kC>
-void Launch(cudaStream_t stream, const ProductLaunch& a, bool vectors) {
+cudaError_t Launch(cudaStream_t stream, const ProductLaunch& a, bool vectors) {
   const int64_t columns = kWarps * kC;
-  ProductStreamKernel<kT, kC>
-      <<<static_cast<unsigned>((a.n + columns - 1) / columns), 32 * kWarps, 0, stream>>>(a, vectors);
+  return LaunchKernel(stream, {static_cast<unsigned>((a.n + columns - 1) / columns), 32 * kWarps},
+                      ProductStreamKernel<kT, kC>, a, vectors);
 }
 
 // Calls fn(first pair, x rows) for the expert's pairs, kT at a time; rows past the end repeat the last.
@@ -149,12 +149,14 @@ __global__ void __launch_bounds__(32 * kWarps) MoeDownKernel(MoeStreamLaunch a, 
 }
 
 template <int kT>
-void LaunchMoe(cudaStream_t stream, const MoeStreamLaunch& a, bool hidden_vectors, bool down_vectors) {
+cudaError_t LaunchMoe(cudaStream_t stream, const MoeStreamLaunch& a, bool hidden_vectors, bool down_vectors) {
   const auto experts = static_cast<unsigned>(a.experts);
   const dim3 hidden(static_cast<unsigned>((a.f + 2 * kWarps - 1) / (2 * kWarps)), experts);
   const dim3 down(static_cast<unsigned>((a.h + 4 * kWarps - 1) / (4 * kWarps)), experts);
-  MoeHiddenKernel<kT><<<hidden, 32 * kWarps, 0, stream>>>(a, hidden_vectors);
-  MoeDownKernel<kT><<<down, 32 * kWarps, 0, stream>>>(a, down_vectors);
+  const cudaError_t error =
+      LaunchKernel(stream, {hidden, 32 * kWarps}, MoeHiddenKernel<kT>, a, hidden_vectors);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(stream, {down, 32 * kWarps}, MoeDownKernel<kT>, a, down_vectors);
 }
 
 }  // namespace
@@ -163,16 +165,10 @@ cudaError_t ProductStream(cudaStream_t stream, const ProductLaunch& a) {
   if (a.rows == 0 || a.n == 0) return cudaSuccess;
   const bool vectors =
       a.k % 8 == 0 && a.ldw % 8 == 0 && a.x.ld % 4 == 0 && Aligned16(a.w.p) && Aligned16(a.x.p);
-  if (a.rows == 1) {
-    Launch<1, 2>(stream, a, vectors);
-  } else if (a.rows == 2) {
-    Launch<2, 2>(stream, a, vectors);
-  } else if (a.rows <= 4) {
-    Launch<4, 2>(stream, a, vectors);
-  } else {
-    Launch<8, 4>(stream, a, vectors);
-  }
-  return cudaGetLastError();
+  if (a.rows == 1) return Launch<1, 2>(stream, a, vectors);
+  if (a.rows == 2) return Launch<2, 2>(stream, a, vectors);
+  if (a.rows <= 4) return Launch<4, 2>(stream, a, vectors);
+  return Launch<8, 4>(stream, a, vectors);
 }
 
 cudaError_t MoeStream(cudaStream_t stream, const MoeStreamLaunch& a) {
@@ -180,12 +176,8 @@ cudaError_t MoeStream(cudaStream_t stream, const MoeStreamLaunch& a) {
   const bool hidden_vectors =
       a.h % 8 == 0 && a.x.ld % 4 == 0 && Aligned16(a.x.p) && Aligned16(a.w1) && Aligned16(a.w3);
   const bool down_vectors = a.f % 8 == 0 && Aligned16(a.hidden) && Aligned16(a.w2);
-  if (a.tokens == 1) {
-    LaunchMoe<1>(stream, a, hidden_vectors, down_vectors);
-  } else {
-    LaunchMoe<4>(stream, a, hidden_vectors, down_vectors);
-  }
-  return cudaGetLastError();
+  return a.tokens == 1 ? LaunchMoe<1>(stream, a, hidden_vectors, down_vectors)
+                       : LaunchMoe<4>(stream, a, hidden_vectors, down_vectors);
 }
 
 }  // namespace fulger::cuda

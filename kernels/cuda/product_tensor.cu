@@ -56,7 +56,7 @@ __device__ __forceinline__ void LoadRun(const T* row, bool exists, int64_t k0, i
 __global__ void __launch_bounds__(kThreads)
     ProductTensorKernel(ProductLaunch a, bool x_vectors, bool w_vectors) {
   namespace wmma = nvcuda::wmma;
-  __shared__ alignas(128) Shared shared;
+  alignas(128) static __shared__ Shared shared;
   int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile;
   int64_t rows = min(static_cast<int64_t>(kTile), a.rows - first_row);
   const auto* w = static_cast<const BF16*>(a.w.p);
@@ -162,14 +162,13 @@ cudaError_t ProductTensor(cudaStream_t stream, const ProductLaunch& a) {
   const bool w_vectors = a.ldw % 8 == 0 && a.expert_stride % 8 == 0 && Aligned16(a.w.p);
   const int64_t row_tiles = a.tiles != nullptr ? a.max_tiles : (a.rows + kTile - 1) / kTile;
   const dim3 grid(static_cast<unsigned>((a.n + kTile - 1) / kTile), static_cast<unsigned>(row_tiles));
-  ProductTensorKernel<<<grid, kThreads, 0, stream>>>(a, x_vectors, w_vectors);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {grid, kThreads}, ProductTensorKernel, a, x_vectors, w_vectors);
 }
 
 cudaError_t SplitToBF16(cudaStream_t stream, Rows x, int64_t rows, int64_t k, void* parts) {
   if (rows == 0 || k == 0) return cudaSuccess;
-  SplitKernel<<<static_cast<unsigned>(rows), 256, 0, stream>>>(x, k, static_cast<BF16*>(parts), rows * k);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(rows), 256}, SplitKernel, x, k,
+                      static_cast<BF16*>(parts), rows * k);
 }
 
 }  // namespace fulger::cuda

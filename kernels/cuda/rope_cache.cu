@@ -9,7 +9,7 @@ constexpr int kThreads = 256;
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) RopeKernel(RopeLaunch a) {
-  extern __shared__ float turn[];  // cosines, then sines
+  auto* turn = DynamicShared<float>();  // cosines, then sines
   const RopeRow at = a.work[blockIdx.x];
   const auto n = static_cast<int>(a.pairs);
   const auto d = static_cast<int>(a.d);
@@ -60,11 +60,9 @@ cudaError_t RopeAndCache(cudaStream_t stream, const RopeLaunch& a) {
   const auto blocks = static_cast<unsigned>(a.count);
   const size_t shared = static_cast<size_t>(2 * a.pairs) * sizeof(float);
   if (a.cache_type == Element::kBF16) {
-    RopeKernel<__nv_bfloat16><<<blocks, kThreads, shared, stream>>>(a);
-  } else {
-    RopeKernel<float><<<blocks, kThreads, shared, stream>>>(a);
+    return LaunchKernel(stream, {blocks, kThreads, shared}, RopeKernel<__nv_bfloat16>, a);
   }
-  return cudaGetLastError();
+  return LaunchKernel(stream, {blocks, kThreads, shared}, RopeKernel<float>, a);
 }
 
 }  // namespace fulger::cuda

@@ -39,7 +39,7 @@ template <typename W>
 __global__ void __launch_bounds__(32 * kWarps)
     RouterKernel(Rows x, const W* gate, int64_t gate_ld, int32_t* ids, float* weights, int64_t rows,
                  int64_t width, int experts, int k) {
-  extern __shared__ float logits[];  // [kRows][experts]
+  auto* logits = DynamicShared<float>();  // [kRows][experts]
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
   const int lane = threadIdx.x % 32;
   const float* row[kRows];
@@ -72,16 +72,13 @@ cudaError_t Router(cudaStream_t stream, Rows x, Vector gate, int64_t gate_ld, in
   if (rows == 0) return cudaSuccess;
   const auto blocks = static_cast<unsigned>((rows + kRows - 1) / kRows);
   const size_t shared = static_cast<size_t>(kRows * experts) * sizeof(float);
-  if (gate.type == Element::kBF16) {
-    RouterKernel<<<blocks, 32 * kWarps, shared, stream>>>(x, static_cast<const __nv_bfloat16*>(gate.p),
-                                                          gate_ld, ids, weights, rows, width,
-                                                          static_cast<int>(experts), static_cast<int>(k));
-  } else {
-    RouterKernel<<<blocks, 32 * kWarps, shared, stream>>>(x, static_cast<const float*>(gate.p), gate_ld, ids,
-                                                          weights, rows, width, static_cast<int>(experts),
-                                                          static_cast<int>(k));
-  }
-  return cudaGetLastError();
+  const LaunchShape shape{blocks, 32 * kWarps, shared};
+  const auto launch = [&]<typename W>(const W* w) {
+    return LaunchKernel(stream, shape, RouterKernel<W>, x, w, gate_ld, ids, weights, rows, width,
+                        static_cast<int>(experts), static_cast<int>(k));
+  };
+  return gate.type == Element::kBF16 ? launch(static_cast<const __nv_bfloat16*>(gate.p))
+                                     : launch(static_cast<const float*>(gate.p));
 }
 
 }  // namespace fulger::cuda

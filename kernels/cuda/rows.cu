@@ -91,49 +91,45 @@ unsigned Blocks(int64_t rows) { return static_cast<unsigned>(rows); }
 cudaError_t AddScaled(cudaStream_t stream, Rows a, float alpha, Rows b, float beta, MutRows out, int64_t rows,
                       int64_t width) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  AddScaledKernel<<<Blocks(rows), kThreads, 0, stream>>>(a, alpha, b, beta, out, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, AddScaledKernel, a, alpha, b, beta, out, width);
 }
 
 cudaError_t ScaleByRms(cudaStream_t stream, MutRows x, const float* sumsq, int64_t sumsq_ld,
                        int64_t norm_width, float eps, int64_t rows, int64_t width) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  ScaleByRmsKernel<<<Blocks(rows), kThreads, 0, stream>>>(x, sumsq, sumsq_ld, norm_width, eps, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, ScaleByRmsKernel, x, sumsq, sumsq_ld, norm_width, eps,
+                      width);
 }
 
 cudaError_t Gelu(cudaStream_t stream, MutRows x, int64_t rows, int64_t width) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  GeluKernel<<<Blocks(rows), kThreads, 0, stream>>>(x, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, GeluKernel, x, width);
 }
 
 cudaError_t Embedding(cudaStream_t stream, const int32_t* ids, Vector table, int64_t table_ld,
                       int64_t first_row, int64_t table_rows, MutRows out, int64_t rows, int64_t width) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  EmbeddingKernel<<<Blocks(rows), kThreads, 0, stream>>>(ids, table, table_ld, first_row, table_rows, out,
-                                                         width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, EmbeddingKernel, ids, table, table_ld, first_row,
+                      table_rows, out, width);
 }
 
 cudaError_t GatherRows(cudaStream_t stream, Rows src, int64_t src_rows, const int32_t* index, Vector fill,
                        MutRows out, int64_t rows, int64_t width, Fault* fault) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  GatherKernel<<<Blocks(rows), kThreads, 0, stream>>>(src, src_rows, index, fill, out, width, fault);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, GatherKernel, src, src_rows, index, fill, out, width,
+                      fault);
 }
 
 cudaError_t ScatterRows(cudaStream_t stream, Rows src, const int32_t* index, MutRows out, int64_t out_rows,
                         int64_t rows, int64_t width, Fault* fault) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  ScatterKernel<<<Blocks(rows), kThreads, 0, stream>>>(src, index, out, out_rows, width, fault);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, ScatterKernel, src, index, out, out_rows, width,
+                      fault);
 }
 
 cudaError_t FillRows(cudaStream_t stream, Vector bias, MutRows out, int64_t rows, int64_t width) {
   if (rows == 0 || width == 0) return cudaSuccess;
-  FillRowsKernel<<<Blocks(rows), kThreads, 0, stream>>>(bias, out, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {Blocks(rows), kThreads}, FillRowsKernel, bias, out, width);
 }
 
 }  // namespace fulger::cuda

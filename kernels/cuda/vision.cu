@@ -41,16 +41,14 @@ cudaError_t Patchify(cudaStream_t stream, const PatchifyLaunch& a) {
   const int64_t grid = a.side / a.patch;
   const int64_t patches = a.tile_count * grid * grid;
   if (patches == 0) return cudaSuccess;
-  PatchifyKernel<<<static_cast<unsigned>(patches), kThreads, 0, stream>>>(a);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(patches), kThreads}, PatchifyKernel, a);
 }
 
 cudaError_t VitEmbed(cudaStream_t stream, Rows patches, Vector cls, Vector position, float* out,
                      int64_t tiles, int64_t positions, int64_t width) {
   if (tiles == 0 || width == 0) return cudaSuccess;
-  VitEmbedKernel<<<static_cast<unsigned>(tiles * positions), kThreads, 0, stream>>>(patches, cls, position,
-                                                                                    out, positions, width);
-  return cudaGetLastError();
+  return LaunchKernel(stream, {static_cast<unsigned>(tiles * positions), kThreads}, VitEmbedKernel, patches,
+                      cls, position, out, positions, width);
 }
 
 }  // namespace fulger::cuda
