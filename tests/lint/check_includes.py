@@ -21,9 +21,9 @@ ALLOWED = {
 }
 # vendor header prefix -> path prefixes in which it may be included
 VENDOR = {
-    "cuda_runtime": ["kernels/cuda/", "kernels/device/", "worker/comm/nccl"],
-    "cublas": ["kernels/cuda/"],
-    "kernels/cuda/": ["kernels/cuda/", "kernels/device/"],
+    "cuda_runtime": ["kernels/cuda/", "kernels/device/", "worker/comm/nccl", "tests/cuda_emulation/"],
+    "cublas": ["kernels/cuda/", "tests/cuda_emulation/"],
+    "kernels/cuda/": ["kernels/cuda/", "kernels/device/", "tests/cuda_emulation/"],
     "nccl.h": ["worker/comm/nccl"],
     "mpi.h": ["worker/comm/mpi", "worker/service/launcher"],
     "grpcpp/": ["worker/service/", "coordinator/api/", "coordinator/cluster/", "coordinator/cli/", "tests/", "deploy/examples/"],

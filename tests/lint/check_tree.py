@@ -14,6 +14,8 @@ MAX_BYTES = 2_000_000
 NOT_ALONE = {
     "kernels/cpu/vec*.h": "one instruction set each; compiled with that set's flags only",
     "kernels/cpu/*_kernel.h": "loops over vec.h, included by one kernels_ISA.cc each",
+    "tests/cuda_emulation/device.h": "a forced include of the emulated kernels, with what it includes",
+    "tests/cuda_emulation/wmma.h": "included by device.h, after bfloat16",
     "deploy/cmake/tsan_protobuf.h": "a forced include of generated code, for the thread sanitizer",
 }
 

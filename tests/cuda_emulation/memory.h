@@ -1,0 +1,51 @@
+// The memory that cudaMalloc and cudaHostAlloc give. Filled with 0xFF: NaN as float32 and as bfloat16. Pages
+// that cannot be touched lie before and behind each allocation, and what is left of its own pages is watched;
+// under AddressSanitizer an allocation is one of malloc's, with the sanitizer's zones around it.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+
+namespace fulger::cuda_emulation {
+
+enum class Space { kDevice, kPinned };
+
+struct Allocation {
+  char* data = nullptr;
+  size_t bytes = 0;
+  char* pages = nullptr;  // with what surrounds `data`
+  size_t page_bytes = 0;
+  Space space = Space::kDevice;
+};
+
+class Memory {
+ public:
+  static constexpr size_t kDeviceBytes = size_t{8} << 30;
+
+  // Null where the device holds no more.
+  void* Allocate(size_t bytes, Space space);
+  // False for what is no live allocation of that space.
+  bool Free(void* p, Space space);
+  // The allocation that holds [p, p + bytes), else null.
+  const Allocation* Find(const void* p, size_t bytes) const;
+  // As Find, for a pointer that may lie in what surrounds an allocation too (one past its end).
+  const Allocation* Near(const void* p) const;
+  // Empty, or which allocation's surroundings were written to.
+  std::string Check() const;
+  // Where an address lies, for messages.
+  std::string Describe(const void* p) const;
+  size_t used() const { return used_; }
+
+ private:
+  const Allocation* Before(const void* p) const;
+  static std::string CheckOne(const Allocation& a);
+
+  std::map<const char*, Allocation> live_;  // by `pages`
+  size_t used_ = 0;
+};
+
+// What a kernel cannot read: memory of the host that is not of this registry.
+bool IsHostAddress(const Memory& memory, const void* p);
+
+}  // namespace fulger::cuda_emulation
