@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -109,7 +110,6 @@ TEST_P(Emulation, WritesPastTheEndAreReported) {
   ASSERT_EQ(Reverse(stream_, Fault::kGlobalOverrun, longer + 1), cudaSuccess);
   EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorIllegalAddress);
   EXPECT_THAT(TakeReport(), HasSubstr("wrote outside of an allocation of 260 bytes, at byte 260"));
-  longer[kThreads + 1] = static_cast<int32_t>(0xA5A5A5A5);  // mended, so that it can be freed
   EXPECT_EQ(cudaFree(longer), cudaSuccess);
   out_ = whole;
 }
@@ -193,6 +193,14 @@ TEST_P(Runtime, AKernelGetsNoPointerOfTheHost) {
   std::vector<int32_t> host(kThreads);
   EXPECT_EQ(Reverse(stream_, Fault::kNone, host.data()), cudaErrorIllegalAddress);
   EXPECT_THAT(TakeReport(), HasSubstr("byte 0 of its parameter 1 points to memory that is not the device's"));
+}
+
+TEST_P(Runtime, TheHostTouchesNoMemoryOfTheDevice) {
+  EXPECT_DEATH(out_[1] = 1,
+               kSanitized ? "AddressSanitizer" : "touches memory of the device: byte 4 of an allocation");
+  EXPECT_DEATH(std::printf("%d", out_[0]), kSanitized ? "AddressSanitizer" : "touches memory of the device");
+  EXPECT_EQ(Run(Fault::kNone), Expected());
+  EXPECT_DEATH(out_[1] = 1, kSanitized ? "AddressSanitizer" : "touches memory of the device");
 }
 
 TEST_P(Runtime, WorkRunsAsLateAsItMay) {

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace fulger::cuda_emulation {
 namespace {
 
@@ -50,6 +54,7 @@ void* Memory::Allocate(size_t bytes, Space space) {
   std::memset(a.data, 0xFF, bytes);
   if (space == Space::kDevice) used_ += bytes;
   live_[a.pages] = a;
+  if (open_ == 0) Permit(a, false);
   return a.data;
 }
 
@@ -57,6 +62,7 @@ bool Memory::Free(void* p, Space space) {
   const Allocation* const found = Before(p);
   if (found == nullptr || found->data != p || found->space != space) return false;
   const Allocation a = *found;
+  Permit(a, true);
   live_.erase(a.pages);
   if (space == Space::kDevice) used_ -= a.bytes;
   if (kSanitized) {
@@ -65,6 +71,28 @@ bool Memory::Free(void* p, Space space) {
     munmap(a.pages, a.page_bytes);
   }
   return true;
+}
+
+void Memory::Open() {
+  if (open_++ > 0) return;
+  for (const auto& [pages, a] : live_) Permit(a, true);
+}
+void Memory::Shut() {
+  if (--open_ > 0) return;
+  for (const auto& [pages, a] : live_) Permit(a, false);
+}
+void Memory::Permit(const Allocation& a, bool access) {
+  if (a.space != Space::kDevice) return;
+#if defined(__SANITIZE_ADDRESS__)
+  if (access) {
+    __asan_unpoison_memory_region(a.data, a.bytes);
+  } else {
+    __asan_poison_memory_region(a.data, a.bytes);
+  }
+#else
+  const int rights = access ? PROT_READ | PROT_WRITE : PROT_NONE;
+  if (mprotect(a.pages + kZone, a.page_bytes - 2 * kZone, rights) != 0) std::abort();
+#endif
 }
 
 const Allocation* Memory::Before(const void* p) const {
@@ -103,8 +131,12 @@ std::string Memory::CheckOne(const Allocation& a) {
   const char* at = broken(a.pages + kZone, a.data);
   if (at == nullptr) at = broken(a.data + a.bytes, a.pages + a.page_bytes - kZone);
   if (at == nullptr) return {};
-  return "wrote outside of an allocation of " + std::to_string(a.bytes) + " bytes, at byte " +
-         std::to_string(at - a.data);
+  const std::string where = std::to_string(at - a.data);
+  // Said once.
+  std::memset(a.pages + kZone, kGuard, static_cast<size_t>(a.data - (a.pages + kZone)));
+  std::memset(a.data + a.bytes, kGuard,
+              static_cast<size_t>(a.pages + a.page_bytes - kZone - (a.data + a.bytes)));
+  return "wrote outside of an allocation of " + std::to_string(a.bytes) + " bytes, at byte " + where;
 }
 
 std::string Memory::Describe(const void* p) const {

@@ -31,7 +31,10 @@ class Memory {
   const Allocation* Find(const void* p, size_t bytes) const;
   // As Find, for a pointer that may lie in what surrounds an allocation too (one past its end).
   const Allocation* Near(const void* p) const;
-  // Empty, or which allocation's surroundings were written to.
+  // While the device works; calls nest.
+  void Open();
+  void Shut();
+  // Empty, or which allocation's surroundings were written to since the last call. While open.
   std::string Check() const;
   // Where an address lies, for messages.
   std::string Describe(const void* p) const;
@@ -39,10 +42,12 @@ class Memory {
 
  private:
   const Allocation* Before(const void* p) const;
+  static void Permit(const Allocation& a, bool access);
   static std::string CheckOne(const Allocation& a);
 
   std::map<const char*, Allocation> live_;  // by `pages`
   size_t used_ = 0;
+  int open_ = 0;
 };
 
 // What a kernel cannot read: memory of the host that is not of this registry.

@@ -59,8 +59,9 @@ class Runtime {
 
   // Executes the first `count` pieces of all that the stream was ever given.
   void Run(Stream& stream, uint64_t count) {
-    if (stream.running) return;  // an event of our own stream
+    if (stream.running || stream.done >= count) return;  // running: an event of our own stream
     stream.running = true;
+    memory.Open();
     while (stream.done < count && !stream.work.empty()) {
       const std::function<std::string()> work = std::move(stream.work.front());
       stream.work.pop_front();
@@ -71,12 +72,19 @@ class Runtime {
       Report(wrong);
       stream.failed = cudaErrorLaunchFailure;
     }
+    memory.Shut();
     stream.running = false;
+  }
+  std::string Check() {
+    memory.Open();
+    std::string wrong = memory.Check();
+    memory.Shut();
+    return wrong;
   }
   cudaError_t Synchronize(Stream& stream) {
     Run(stream, stream.put);
     if (stream.failed == cudaSuccess) {
-      const std::string wrong = memory.Check();
+      const std::string wrong = Check();
       if (!wrong.empty()) {
         Report(wrong);
         stream.failed = cudaErrorIllegalAddress;
@@ -103,6 +111,9 @@ void Runtime::OnFault(int signal, siginfo_t* info, void*) {
   const std::string where = Position();
   if (!where.empty()) {
     std::fprintf(stderr, "CUDA emulation: signal %d in %s: %s\n", signal, where.c_str(),
+                 R().memory.Describe(info->si_addr).c_str());
+  } else if (R().memory.Near(info->si_addr) != nullptr) {
+    std::fprintf(stderr, "CUDA emulation: the host's code touches memory of the device: %s\n",
                  R().memory.Describe(info->si_addr).c_str());
   }
   std::raise(signal);
@@ -289,7 +300,7 @@ cudaError_t cudaFree(void* p) {
   const std::lock_guard lock(R().mutex);
   R().RunAll();
   if (p == nullptr) return cudaSuccess;
-  const std::string wrong = R().memory.Check();
+  const std::string wrong = R().Check();
   if (!wrong.empty()) return Refuse(cudaErrorIllegalAddress, wrong);
   if (R().memory.Free(p, Space::kDevice)) return cudaSuccess;
   return Refuse(cudaErrorInvalidValue, "cudaFree of what cudaMalloc has not given, or twice");
