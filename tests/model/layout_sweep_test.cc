@@ -44,7 +44,7 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     text_ = *GoldenCheckpoint::Make("g5_text");
     picture_ = *GoldenCheckpoint::Make("g5_image_middle");
     baseline_ = new Tokens(Alone({}));
-    int8_baseline_ = new Tokens(Alone({.experts = ExpertFormat::kInt8}));
+    if (TestDevice() == "cpu") int8_baseline_ = new Tokens(Alone({.experts = ExpertFormat::kInt8}));
     ExpectClearChoices();
   }
   static void TearDownTestSuite() {
@@ -151,7 +151,7 @@ class LayoutSweep : public testing::TestWithParam<Case> {
   }
 
   static std::unique_ptr<GoldenCheckpoint> text_, picture_;
-  static Tokens *baseline_, *int8_baseline_;
+  static Tokens *baseline_, *int8_baseline_;  // int8: null where the device has no such experts
 };
 
 std::unique_ptr<GoldenCheckpoint> LayoutSweep::text_, LayoutSweep::picture_;
@@ -159,6 +159,9 @@ LayoutSweep::Tokens* LayoutSweep::baseline_ = nullptr;
 LayoutSweep::Tokens* LayoutSweep::int8_baseline_ = nullptr;
 
 TEST_P(LayoutSweep, SameTokens) {
+  if (GetParam().layout.experts == ExpertFormat::kInt8 && int8_baseline_ == nullptr) {
+    GTEST_SKIP() << "NOT TESTED: int8 experts run on the CPU only, this is " << TestDevice();
+  }
   ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> text, text_->ExpectedTokens());
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> picture, picture_->ExpectedTokens());

@@ -11,15 +11,10 @@
 
 namespace fulger {
 
-namespace {
-
-// FULGER_TEST_DEVICE=cuda runs the same tests on a GPU, all ranks on it.
 std::string TestDevice() {
   const char* name = std::getenv("FULGER_TEST_DEVICE");
   return name != nullptr ? name : "cpu";
 }
-
-}  // namespace
 
 struct ThreadReplica::Rank {
   int index = 0;

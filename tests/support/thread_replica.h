@@ -19,10 +19,13 @@
 
 namespace fulger {
 
+// "cpu", or what FULGER_TEST_DEVICE names: with cuda the same tests run on a GPU, all ranks on it.
+std::string TestDevice();
+
 struct ThreadReplicaOptions {
   RunnerOptions runner{.blocks = 256, .block_size = 16, .slots = 16, .max_step_tokens = 1024};
   bool weights_as_f32 = true;
-  // Null: the CPU device with one thread per rank, or what FULGER_TEST_DEVICE names.
+  // Null: TestDevice(), with one thread per rank.
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> make_device;
   LogitsObserver* logits = nullptr;  // told by index 0 of the last stage
 };
