@@ -48,7 +48,7 @@ __global__ void ReverseKernel(Fault fault, int32_t* out) {
   }
   if (fault == Fault::kSharedOverrun && i == 0) shared[kSharedInts] = 1;
   if (fault == Fault::kGlobalOverrun && i == 0) out[kThreads] = 1;
-  if (fault == Fault::kFarOverrun && i == 33) value = out[kThreads + 50000];
+  if (fault == Fault::kFarOverrun && i == 33) value = out[kThreads + kFar];
   if (fault == Fault::kIndex) value = few[i];
   if (fault == Fault::kMisaligned && i == 0) {
     auto* p = reinterpret_cast<char*>(vectors) + 4;

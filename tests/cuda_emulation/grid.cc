@@ -130,7 +130,13 @@ class Runner {
       error = RunBlock();
       if (!error.empty()) break;
     }
-    if (!error.empty()) error = Place() + ": " + error;
+    if (!error.empty()) {
+      error = Place() + ": " + error;
+#if defined(__SANITIZE_ADDRESS__)
+      // What the threads that never ended have left on their stacks.
+      for (size_t i = 0; i < used_; ++i) __asan_unpoison_memory_region(fibers_[i].stack, kStackBytes);
+#endif
+    }
     call_ = nullptr;
     return error;
   }
@@ -209,7 +215,6 @@ class Runner {
     char* const dynamic = reinterpret_cast<char*>(dynamic_shared);
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(dynamic, sizeof(dynamic_shared));
-    for (size_t i = 0; i < used_; ++i) __asan_unpoison_memory_region(fibers_[i].stack, kStackBytes);
 #endif
     std::memset(dynamic, 0xFF, call_->dynamic_shared);
     std::memset(dynamic + call_->dynamic_shared, kGuard, kGuardBytes);

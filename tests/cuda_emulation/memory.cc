@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -54,7 +55,7 @@ void* Memory::Allocate(size_t bytes, Space space) {
   std::memset(a.data, 0xFF, bytes);
   if (space == Space::kDevice) used_ += bytes;
   live_[a.pages] = a;
-  if (open_ == 0) Permit(a, false);
+  if (working_ == 0 || !kSanitized) Permit(a, false);
   return a.data;
 }
 
@@ -73,17 +74,39 @@ bool Memory::Free(void* p, Space space) {
   return true;
 }
 
-void Memory::Open() {
-  if (open_++ > 0) return;
+void Memory::Begin() {
+  if (working_++ > 0 || !kSanitized) return;
   for (const auto& [pages, a] : live_) Permit(a, true);
 }
-void Memory::Shut() {
-  if (--open_ > 0) return;
-  for (const auto& [pages, a] : live_) Permit(a, false);
+void Memory::End() {
+  if (--working_ > 0) return;
+  if (kSanitized) {
+    for (const auto& [pages, a] : live_) Permit(a, false);
+  }
+  for (const char* pages : in_use_) {
+    const auto found = live_.find(pages);
+    if (found == live_.end()) continue;
+    if (broken_.empty()) broken_ = CheckSurroundings(found->second);
+    Permit(found->second, false);
+  }
+  in_use_.clear();
+}
+bool Memory::Use(const void* p) {
+  const Allocation* const a = Near(p);
+  const char* const at = static_cast<const char*>(p);
+  if (kSanitized || working_ == 0 || a == nullptr || a->space != Space::kDevice || at < a->pages + kZone ||
+      at >= a->pages + a->page_bytes - kZone) {
+    return false;
+  }
+  Permit(*a, true);
+  in_use_.push_back(a->pages);
+  return true;
 }
 void Memory::Permit(const Allocation& a, bool access) {
   if (a.space != Space::kDevice) return;
 #if defined(__SANITIZE_ADDRESS__)
+  // Marking takes time in proportion; the large ones are the workspace and the caches.
+  if (a.bytes > (1 << 20)) return;
   if (access) {
     __asan_unpoison_memory_region(a.data, a.bytes);
   } else {
@@ -112,15 +135,9 @@ const Allocation* Memory::Near(const void* p) const {
   return a != nullptr && static_cast<const char*>(p) <= a->pages + a->page_bytes ? a : nullptr;
 }
 
-std::string Memory::Check() const {
-  for (const auto& [pages, a] : live_) {
-    std::string wrong = CheckOne(a);
-    if (!wrong.empty()) return wrong;
-  }
-  return {};
-}
+std::string Memory::Check() { return std::exchange(broken_, {}); }
 
-std::string Memory::CheckOne(const Allocation& a) {
+std::string Memory::CheckSurroundings(const Allocation& a) {
   if (kSanitized) return {};
   const auto broken = [&](const char* from, const char* to) -> const char* {
     for (; from < to; ++from) {

@@ -42,7 +42,7 @@ class Runtime {
 #if !defined(__SANITIZE_ADDRESS__)
     struct sigaction action {};
     action.sa_sigaction = &OnFault;
-    action.sa_flags = SA_SIGINFO | SA_RESETHAND | SA_ONSTACK;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (const int signal : {SIGSEGV, SIGBUS, SIGFPE}) sigaction(signal, &action, nullptr);
     static char stack[64 << 10];  // a thread's own may be what overflowed
     const stack_t alternative{.ss_sp = stack, .ss_flags = 0, .ss_size = sizeof(stack)};
@@ -61,7 +61,7 @@ class Runtime {
   void Run(Stream& stream, uint64_t count) {
     if (stream.running || stream.done >= count) return;  // running: an event of our own stream
     stream.running = true;
-    memory.Open();
+    memory.Begin();
     while (stream.done < count && !stream.work.empty()) {
       const std::function<std::string()> work = std::move(stream.work.front());
       stream.work.pop_front();
@@ -72,19 +72,13 @@ class Runtime {
       Report(wrong);
       stream.failed = cudaErrorLaunchFailure;
     }
-    memory.Shut();
+    memory.End();
     stream.running = false;
-  }
-  std::string Check() {
-    memory.Open();
-    std::string wrong = memory.Check();
-    memory.Shut();
-    return wrong;
   }
   cudaError_t Synchronize(Stream& stream) {
     Run(stream, stream.put);
     if (stream.failed == cudaSuccess) {
-      const std::string wrong = Check();
+      const std::string wrong = memory.Check();
       if (!wrong.empty()) {
         Report(wrong);
         stream.failed = cudaErrorIllegalAddress;
@@ -105,9 +99,10 @@ Runtime& R() {
   return *runtime;
 }
 
-// The program ends here: that these functions are not made for signal handlers can lose no more than the
-// message.
+// A kernel's first use of an allocation, or the end of the program: that these functions are not made for
+// signal handlers can lose no more than the message.
 void Runtime::OnFault(int signal, siginfo_t* info, void*) {
+  if (signal == SIGSEGV && R().memory.Use(info->si_addr)) return;
   const std::string where = Position();
   if (!where.empty()) {
     std::fprintf(stderr, "CUDA emulation: signal %d in %s: %s\n", signal, where.c_str(),
@@ -116,7 +111,7 @@ void Runtime::OnFault(int signal, siginfo_t* info, void*) {
     std::fprintf(stderr, "CUDA emulation: the host's code touches memory of the device: %s\n",
                  R().memory.Describe(info->si_addr).c_str());
   }
-  std::raise(signal);
+  std::signal(signal, SIG_DFL);  // the instruction faults once more
 }
 
 thread_local cudaError_t last_error = cudaSuccess;
@@ -300,7 +295,7 @@ cudaError_t cudaFree(void* p) {
   const std::lock_guard lock(R().mutex);
   R().RunAll();
   if (p == nullptr) return cudaSuccess;
-  const std::string wrong = R().Check();
+  const std::string wrong = R().memory.Check();
   if (!wrong.empty()) return Refuse(cudaErrorIllegalAddress, wrong);
   if (R().memory.Free(p, Space::kDevice)) return cudaSuccess;
   return Refuse(cudaErrorInvalidValue, "cudaFree of what cudaMalloc has not given, or twice");
