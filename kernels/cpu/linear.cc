@@ -68,6 +68,7 @@ void CpuContext::ParallelLinear(const cpu::LinearBlock& b) {
 absl::Status CpuOps::Linear(Stream&, const LinearArgs& args) {
   RETURN_IF_ERROR(CheckArgs(args));
   cpu::LinearBlock b = MakeLinearBlock(args.x, args.w);
+  if (!args.w_scale.empty_view()) b.w_scale = args.w_scale.data<float>();
   if (!args.bias.empty_view()) {
     b.bias = args.bias.raw();
     b.bias_bf16 = IsBF16(args.bias);

@@ -52,6 +52,10 @@ absl::Status CudaOps::ManyRows(const ProductLaunch& a) {
 
 absl::Status CudaOps::Linear(Stream&, const LinearArgs& args) {
   RETURN_IF_ERROR(CheckArgs(args));
+  if (args.w.dtype() == DType::kI8) {
+    return Unimplemented(
+        "Linear: int8 weights run on the CPU only: use --projections stored with --device cuda");
+  }
   RETURN_IF_ERROR(Enter());
   const ProductLaunch launch{.x = RowsOf(args.x),
                              .w = VectorOf(args.w),

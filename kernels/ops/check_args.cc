@@ -41,7 +41,12 @@ absl::Status CheckArgs(const LinearArgs& args) {
   Dim t{"T"}, k{"K"}, n{"N"};
   ArgChecker c("Linear");
   c.Check("x", args.x, {&t, &k}, C::kF32, C::kRowsStrided);
-  c.Check("w", args.w, {&n, &k}, C::kWeight, C::kRowsStrided);
+  c.Check("w", args.w, {&n, &k}, C::kWeight | C::kI8, C::kRowsStrided);
+  if (args.w.dtype() == DType::kI8) {
+    c.Check("w_scale", args.w_scale, {&n}, C::kF32);
+  } else {
+    c.Require(args.w_scale.empty_view(), "w_scale belongs to I8 weights, w is {}", Name(args.w.dtype()));
+  }
   c.CheckOptional("bias", args.bias, {&n}, C::kWeight);
   c.Check("out", args.out, {&t, &n}, C::kF32, C::kRowsStrided);
   return c.status();

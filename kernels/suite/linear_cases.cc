@@ -1,3 +1,5 @@
+#include <gmock/gmock.h>
+
 #include <cmath>
 
 #include "kernels/suite/op_suite.h"
@@ -15,20 +17,24 @@ TEST_P(OpSuite, LinearMatchesTheReference) {
                         {4, 31, 100}, {5, 3, 7},      {6, 64, 512}, {7, 65, 513},  {17, 130, 96},
                         {48, 64, 64}, {49, 70, 1030}, {100, 13, 9}, {130, 200, 40}};
   for (const Case& c : cases) {
-    for (const DType w_type : {DType::kF32, DType::kBF16}) {
+    for (const DType w_type : {DType::kF32, DType::kBF16, DType::kI8}) {
       const bool with_bias = Pick(0, 1) == 1;
       SCOPED_TRACE(testing::Message() << "T " << c.t << " N " << c.n << " K " << c.k << " " << Name(w_type)
                                       << (with_bias ? " bias" : ""));
       const Operand x = Input(DType::kF32, {c.t, c.k}, 1.0, Pick(0, 5));
-      const Operand w = Input(w_type, {c.n, c.k}, 0.5, Pick(0, 3));
+      const Weight w = WeightOf(w_type, {c.n, c.k}, 0.5, Pick(0, 3));
       const Operand bias = Input(Pick(0, 1) == 0 ? DType::kF32 : DType::kBF16, {c.n});
       const Operand out = Output(DType::kF32, {c.t, c.n}, Pick(0, 4));
-      ASSERT_OK(ops().Linear(
-          stream(),
-          {.x = x.view(), .w = w.view(), .bias = with_bias ? bias.view() : TensorView(), .out = out.mut()}));
+      const absl::Status status = ops().Linear(stream(), {.x = x.view(),
+                                                          .w = w.w.view(),
+                                                          .w_scale = w.scale_view(),
+                                                          .bias = with_bias ? bias.view() : TensorView(),
+                                                          .out = out.mut()});
+      if (LacksInt8(w_type, status)) continue;
+      ASSERT_OK(status);
       const Values b = with_bias ? bias.values() : Values();
-      const Values size = ref::LinearMagnitude(x.values(), w.values(), b, c.k);
-      EXPECT_TRUE(Near(out.shape(), out.Download(), ref::Linear(x.values(), w.values(), b, c.k),
+      const Values size = ref::LinearMagnitude(x.values(), w.values, b, c.k);
+      EXPECT_TRUE(Near(out.shape(), out.Download(), ref::Linear(x.values(), w.values, b, c.k),
                        [&](size_t i) { return SumBound(c.k) * size[i]; }));
     }
   }
@@ -64,20 +70,26 @@ TEST_P(OpSuite, LinearRowsDoNotDependOnTheBatch) {
   constexpr int64_t kT = 101;
   constexpr int64_t kN = 67;
   for (const int64_t k : {8, 96, 517, 1100}) {
-    for (const DType w_type : {DType::kF32, DType::kBF16}) {
+    for (const DType w_type : {DType::kF32, DType::kBF16, DType::kI8}) {
       const Operand x = Input(DType::kF32, {kT, k});
-      const Operand w = Input(w_type, {kN, k});
+      const Weight w = WeightOf(w_type, {kN, k});
       const Operand all = Output(DType::kF32, {kT, kN});
-      ASSERT_OK(ops().Linear(stream(), {.x = x.view(), .w = w.view(), .bias = {}, .out = all.mut()}));
+      LinearArgs args{
+          .x = x.view(), .w = w.w.view(), .w_scale = w.scale_view(), .bias = {}, .out = all.mut()};
+      const absl::Status status = ops().Linear(stream(), args);
+      if (LacksInt8(w_type, status)) continue;
+      ASSERT_OK(status);
       const Values want = all.Download();
-      const Values size = ref::LinearMagnitude(x.values(), w.values(), {}, k);
+      const Values size = ref::LinearMagnitude(x.values(), w.values, {}, k);
       for (const int64_t t : {1, 2, 3, 4, 5, 6, 48, 50}) {
         const int64_t first = Pick(0, kT - t);
         const int64_t n = Pick(1, kN);  // and on which columns are asked for together
         const Operand out = Output(DType::kF32, {t, n});
-        ASSERT_OK(ops().Linear(
-            stream(),
-            {.x = x.view().Rows(first, t), .w = w.view().Rows(kN - n, n), .bias = {}, .out = out.mut()}));
+        args.x = x.view().Rows(first, t);
+        args.w = w.w.view().Rows(kN - n, n);
+        if (w_type == DType::kI8) args.w_scale = w.scale.view().Rows(kN - n, n);
+        args.out = out.mut();
+        ASSERT_OK(ops().Linear(stream(), args));
         Values part;
         Values part_size;
         for (int64_t i = first; i < first + t; ++i) {
@@ -92,6 +104,21 @@ TEST_P(OpSuite, LinearRowsDoNotDependOnTheBatch) {
       }
     }
   }
+}
+
+TEST_P(OpSuite, LinearWantsAScaleWithIntegersAndOnlyThen) {
+  const Operand x = Input(DType::kF32, {1, 4});
+  const Operand integers = InputOf(DType::kI8, {3, 4}, Values(12, -3.0));
+  const Operand stored = Input(DType::kF32, {3, 4});
+  const Operand scale = Input(DType::kF32, {3});
+  const Operand out = Output(DType::kF32, {1, 3});
+  LinearArgs args{.x = x.view(), .w = integers.view(), .bias = {}, .out = out.mut()};
+  EXPECT_THAT(ops().Linear(stream(), args).message(), testing::HasSubstr("Linear: w_scale: expected [N=3]"));
+  args.w_scale = scale.view();
+  const absl::Status complete = ops().Linear(stream(), args);
+  EXPECT_TRUE(complete.ok() || absl::IsUnimplemented(complete)) << complete;
+  args.w = stored.view();
+  EXPECT_THAT(ops().Linear(stream(), args).message(), testing::HasSubstr("w_scale belongs to I8 weights"));
 }
 
 TEST_P(OpSuite, LinearKeepsBadRowsToThemselves) {

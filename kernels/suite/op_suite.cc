@@ -198,6 +198,27 @@ Operand OpSuite::InputOf(DType dtype, const Shape& shape, const Values& values, 
   o.Upload(values);
   return o;
 }
+Weight OpSuite::WeightOf(DType dtype, const Shape& shape, double scale, int64_t row_gap) {
+  Weight weight;
+  if (dtype != DType::kI8) {
+    weight.w = Input(dtype, shape, scale, row_gap);
+    weight.values = weight.w.values();
+    return weight;
+  }
+  Values integers(static_cast<size_t>(Elements(shape)));
+  for (double& v : integers) v = static_cast<double>(Pick(-127, 127));
+  weight.w = InputOf(dtype, shape, integers, row_gap);
+  weight.scale = Input(DType::kF32, Shape(shape.begin(), shape.end() - 1), scale / 64);
+  for (size_t i = 0; i < integers.size(); ++i) {
+    weight.values.push_back(integers[i] * weight.scale.values()[i / static_cast<size_t>(shape.back())]);
+  }
+  return weight;
+}
+bool OpSuite::LacksInt8(DType w_type, const absl::Status& status) {
+  if (w_type != DType::kI8 || !absl::IsUnimplemented(status)) return false;
+  std::printf("NOT TESTED: %s\n", Message(status).c_str());
+  return true;
+}
 Operand OpSuite::Output(DType dtype, const Shape& shape, int64_t row_gap) {
   return Operand(*device_, dtype, shape, row_gap);
 }

@@ -76,6 +76,14 @@ class Operand {
   Values values_;
 };
 
+// A weight of any type that products take, and the numbers that it stands for.
+struct Weight {
+  Operand w;
+  Operand scale;  // of a row (the last dimension); I8 only
+  Values values;
+  TensorView scale_view() const { return scale.shape().empty() ? TensorView() : scale.view(); }
+};
+
 class OpSuite : public testing::TestWithParam<SuiteBackend> {
  protected:
   void SetUp() override;
@@ -89,6 +97,8 @@ class OpSuite : public testing::TestWithParam<SuiteBackend> {
   Values Random(int64_t n, double scale = 1.0);
   Operand Input(DType dtype, const Shape& shape, double scale = 1.0, int64_t row_gap = 0);
   Operand InputOf(DType dtype, const Shape& shape, const Values& values, int64_t row_gap = 0);
+  // For I8: integers of the whole range, with scales that give values of about that size.
+  Weight WeightOf(DType dtype, const Shape& shape, double scale = 1.0, int64_t row_gap = 0);
   // Poisoned: NaN, or -1 for integers.
   Operand Output(DType dtype, const Shape& shape, int64_t row_gap = 0);
   // An integer in [low, high].
@@ -97,6 +107,8 @@ class OpSuite : public testing::TestWithParam<SuiteBackend> {
   // backend promises them, else within `bound` (of one computation against the reference), twice.
   testing::AssertionResult SameRows(DType w_type, const Shape& shape, const Values& got, const Values& want,
                                     const std::function<double(size_t)>& bound);
+  // Tells loudly that the backend does not have int8 products yet.
+  static bool LacksInt8(DType w_type, const absl::Status& status);
   // `status`, or what the stream reports when the work is done: some backends see a wrong index only then.
   absl::Status Finished(absl::Status status) { return status.ok() ? stream().Synchronize() : status; }
 

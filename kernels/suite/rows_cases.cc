@@ -87,7 +87,7 @@ TEST_P(OpSuite, WrongOperandsAreNamed) {
   const Operand out = Output(DType::kF32, {2, 4});
   const auto invalid = absl::StatusCode::kInvalidArgument;
   EXPECT_THAT(ops().Linear(stream(), {.x = x.view(), .w = w.view(), .bias = {}, .out = out.mut()}),
-              StatusIs(invalid, "Linear: w: expected [N=4, K=64] F32|BF16, got [4, 63] BF16"));
+              StatusIs(invalid, "Linear: w: expected [N=4, K=64] F32|BF16|I8, got [4, 63] BF16"));
   const Operand ids = Output(DType::kI32, {2, 64});
   EXPECT_THAT(ops().Linear(stream(), {.x = ids.view(), .w = w.view(), .bias = {}, .out = out.mut()}),
               StatusIs(invalid, AllOf(HasSubstr("Linear: x:"), HasSubstr("F32, got [2, 64] I32"))));

@@ -17,8 +17,8 @@ class TimedOps final : public Ops {
 
   absl::Status Linear(Stream& s, const LinearArgs& a) override {
     const double flops = 2 * Number(a.x.dim(0) * a.w.elements());
-    return Time(fmt::format("linear {}x{}", a.w.dim(0), a.w.dim(1)), Number(a.w.bytes()), flops,
-                [&] { return ops_.Linear(s, a); });
+    return Time(fmt::format("linear {}x{}", a.w.dim(0), a.w.dim(1)), Number(a.w.bytes() + a.w_scale.bytes()),
+                flops, [&] { return ops_.Linear(s, a); });
   }
   absl::Status Moe(Stream& s, const MoeArgs& a) override {
     std::set<int32_t> touched;
