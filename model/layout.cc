@@ -144,21 +144,21 @@ RankPlan VisionRank(const Layout& layout, int index) {
 
 }  // namespace
 
-std::string_view Name(ExpertFormat format) {
+std::string_view Name(WeightFormat format) {
   switch (format) {
-    case ExpertFormat::kStored:
+    case WeightFormat::kStored:
       return "stored";
-    case ExpertFormat::kInt8:
+    case WeightFormat::kInt8:
       return "int8";
   }
   return "?";
 }
 
-absl::StatusOr<ExpertFormat> ExpertFormatFromName(std::string_view name) {
-  for (const ExpertFormat format : {ExpertFormat::kStored, ExpertFormat::kInt8}) {
+absl::StatusOr<WeightFormat> WeightFormatFromName(std::string_view kind, std::string_view name) {
+  for (const WeightFormat format : {WeightFormat::kStored, WeightFormat::kInt8}) {
     if (name == Name(format)) return format;
   }
-  return InvalidArgument("experts \"{}\": expected stored or int8", name);
+  return InvalidArgument("{} \"{}\": expected stored or int8", kind, name);
 }
 
 std::vector<int> ExpertGroupRanks(const Plan& plan, int rank) {
@@ -180,7 +180,7 @@ std::string ToString(const Layout& layout) {
   for (size_t i = 0; i < layout.stage_layers.size(); ++i) {
     text += fmt::format("{}{}", i == 0 ? ", stage layers " : "+", layout.stage_layers[i]);
   }
-  if (layout.experts != ExpertFormat::kStored) text += fmt::format(", experts {}", Name(layout.experts));
+  if (layout.experts != WeightFormat::kStored) text += fmt::format(", experts {}", Name(layout.experts));
   return text;
 }
 

@@ -23,14 +23,15 @@
 
 namespace fulger {
 
-// How the matrices of the experts are held. Everything else stays as the checkpoint stores it: attention,
-// router, embedding, head, vision tower and projector.
-enum class ExpertFormat : uint8_t {
+// How a kind of matrices is held: those of the experts, or the projections (IsProjection). Everything else
+// stays as the checkpoint stores it: norms, routers, embedding, vision tower and projector.
+enum class WeightFormat : uint8_t {
   kStored,
   kInt8,  // eight bits and a float32 scale per row (output channel) of the uncut matrix
 };
-std::string_view Name(ExpertFormat format);  // "stored", "int8": the spelling of --experts
-absl::StatusOr<ExpertFormat> ExpertFormatFromName(std::string_view name);
+std::string_view Name(WeightFormat format);  // "stored", "int8": the spelling of the flags
+// `kind` is what a refusal names: "experts" or "projections".
+absl::StatusOr<WeightFormat> WeightFormatFromName(std::string_view kind, std::string_view name);
 
 struct Layout {
   int pp = 1;
@@ -39,7 +40,7 @@ struct Layout {
   int dp = 1;                          // attention data parallel: must be 1
   int vision = 0;                      // ranks that hold only the vision tower; 0: stage 0 encodes
   std::vector<int> stage_layers = {};  // layers per stage; empty: even split
-  ExpertFormat experts = ExpertFormat::kStored;
+  WeightFormat experts = WeightFormat::kStored;
 
   int ranks() const { return pp * tp + vision; }
   bool operator==(const Layout&) const = default;
@@ -67,7 +68,7 @@ struct RankPlan {
   int expert_group = 0;
   Range experts;
   Range expert_columns;  // of every held expert: rows of w1/w3, columns of w2
-  ExpertFormat expert_format = ExpertFormat::kStored;
+  WeightFormat expert_format = WeightFormat::kStored;
   // Rows of embedding (first stage) and lm_head (last stage): {0, 0} in other stages, and empty where the
   // runs end before this index.
   Range vocab;

@@ -380,14 +380,14 @@ TEST(PossibleLayouts, OfTheRelease) {
   EXPECT_TRUE(PossibleLayouts(config, 81).empty());
 }
 
-TEST(ExpertFormat, Int8TakesOneByteAndAScalePerRowAndIsPartOfTheHash) {
+TEST(WeightFormat, Int8TakesOneByteAndAScalePerRowAndIsPartOfTheHash) {
   const ModelConfig config = ReleasedVl01Config();
   const std::vector<TensorSpec> table = TensorTable(config);
   Layout layout;
   layout.tp = 8;
   layout.ep = 2;
   ASSERT_OK_AND_ASSIGN(const Plan stored, MakePlan(config, layout));
-  layout.experts = ExpertFormat::kInt8;
+  layout.experts = WeightFormat::kInt8;
   ASSERT_OK_AND_ASSIGN(const Plan int8, MakePlan(config, layout));
   EXPECT_NE(int8.hash, stored.hash);
   EXPECT_EQ(ToString(layout), "pp 1 x tp 8, ep 2, experts int8");
@@ -397,7 +397,7 @@ TEST(ExpertFormat, Int8TakesOneByteAndAScalePerRowAndIsPartOfTheHash) {
       int64_t{80} * 16 * (3 * 6144 * 2304 + 4 * (2304 + 2304 + 6144));
   EXPECT_EQ(RankWeightBytes(table, int8.ranks[3], DType::kBF16), expected);
   EXPECT_EQ(ExpertGroupRanks(int8, 5), (std::vector<int>{4, 5, 6, 7}));
-  EXPECT_FALSE(ExpertFormatFromName("int4").ok());
+  EXPECT_FALSE(WeightFormatFromName("experts", "int4").ok());
 }
 
 }  // namespace

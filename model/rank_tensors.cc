@@ -99,7 +99,7 @@ ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankP
   ComponentBytes bytes{};
   for (const TensorSlice& slice : slices) {
     const TensorSpec& spec = table[slice.tensor];
-    const bool int8 = spec.expert >= 0 && rank.expert_format == ExpertFormat::kInt8;
+    const bool int8 = spec.expert >= 0 && rank.expert_format == WeightFormat::kInt8;
     size_t size = ByteSize(held[slice.tensor]);
     if (spec.expert >= 0) size = int8 ? 1 : stacks[StackOf(spec)];
     const int64_t scales = int8 ? slice.rows.size() * static_cast<int64_t>(sizeof(float)) : 0;

@@ -39,7 +39,7 @@ absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
   layout.ep = flags.ep;
   layout.vision = flags.vision;
   layout.stage_layers = flags.stage_layers;
-  ASSIGN_OR_RETURN(layout.experts, ExpertFormatFromName(flags.experts));
+  ASSIGN_OR_RETURN(layout.experts, WeightFormatFromName("experts", flags.experts));
   return layout;
 }
 

@@ -62,7 +62,7 @@ std::map<std::string, ComponentSum> Components(const Checkpoint& checkpoint) {
 }
 
 std::vector<LayoutRow> LayoutRows(const ModelConfig& config, const std::vector<TensorSpec>& table,
-                                  DType dtype, ExpertFormat experts, int ranks) {
+                                  DType dtype, WeightFormat experts, int ranks) {
   std::vector<LayoutRow> rows;
   for (Layout layout : PossibleLayouts(config, ranks)) {
     layout.experts = experts;
@@ -94,10 +94,10 @@ struct Report {
   std::map<std::string, ComponentSum> components;
   std::map<int, std::vector<LayoutRow>> layouts;
   ComponentSum total;
-  ExpertFormat experts = ExpertFormat::kStored;
+  WeightFormat experts = WeightFormat::kStored;
 };
 
-Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint, ExpertFormat experts) {
+Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint, WeightFormat experts) {
   Report report{config, checkpoint, Components(checkpoint), {}, {}, experts};
   for (const auto& [name, sum] : report.components) {
     report.total.parameters += sum.parameters;
@@ -211,7 +211,7 @@ Json ToJson(const Report& report) {
 
 // OK: nothing is missing and nothing has another shape.
 absl::StatusOr<bool> Inspect(const std::string& dir, const std::string& experts_name, bool all, bool json) {
-  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(experts_name));
+  ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", experts_name));
   ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(dir));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir, config));
   const Report report = MakeReport(config, checkpoint, experts);

@@ -108,7 +108,7 @@ absl::StatusOr<PlanInputs> LoadPlanInputs(const PlanFlags& flags) {
   in.wishes = flags.wishes;
   ASSIGN_OR_RETURN(in.wishes.goal, PlanGoalFromName(flags.goal));
   if (flags.experts != "any") {
-    ASSIGN_OR_RETURN(const ExpertFormat format, ExpertFormatFromName(flags.experts));
+    ASSIGN_OR_RETURN(const WeightFormat format, WeightFormatFromName("experts", flags.experts));
     in.wishes.experts = {format};
   }
   return in;

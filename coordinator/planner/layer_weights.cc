@@ -21,7 +21,7 @@ const LayerWeights::Parts& LayerWeights::Of(const Layout& layout) {
   const auto plan = MakePlan(model_.config, {.tp = layout.tp, .ep = layout.ep, .experts = layout.experts});
   FULGER_CHECK(plan.ok(), "{}", Message(plan.status()));
   RankPlan rank = plan->ranks[0];
-  if (stored_) rank.expert_format = ExpertFormat::kStored;
+  if (stored_) rank.expert_format = WeightFormat::kStored;
   const auto bytes_of = [&](Range layers, bool first, bool last, bool vision) {
     RankPlan part = rank;
     part.layers = layers;

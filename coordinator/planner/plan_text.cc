@@ -165,7 +165,7 @@ std::vector<std::string> ServeFlagsOf(const PlanReport& r, const Candidate& c) {
   if (l.ep > 1) add("--ep", std::to_string(l.ep));
   if (l.vision > 0) add("--vision-ranks", std::to_string(l.vision));
   if (!l.stage_layers.empty()) add("--stage-layers", fmt::format("{}", fmt::join(l.stage_layers, ",")));
-  if (l.experts != ExpertFormat::kStored) add("--experts", std::string(Name(l.experts)));
+  if (l.experts != WeightFormat::kStored) add("--experts", std::string(Name(l.experts)));
   add("--max-sequences", std::to_string(c.sequences));
   add("--anchors", std::to_string(c.anchors));
   add("--cache-tokens", std::to_string(c.sizes.blocks * c.sizes.block_size));
@@ -197,7 +197,7 @@ std::string PlanRefusal(const PlanReport& r) {
     Line(&out, fmt::format("  {}: {}", ToString(c.layout()), c.refusal));
   }
   PlanWishes stored = r.wishes;
-  for (const ExpertFormat format : {ExpertFormat::kStored, ExpertFormat::kInt8}) {
+  for (const WeightFormat format : {WeightFormat::kStored, WeightFormat::kInt8}) {
     stored.experts = {format};
     stored.tp = stored.pp = stored.ep = 0;
     stored.vision = 0;

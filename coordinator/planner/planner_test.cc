@@ -100,7 +100,7 @@ TEST(StageCuts, NoCutIsLighter) {
 
 TEST(LayerWeights, SumsAreWhatTheRankHolds) {
   for (const Layout& layout : {Layout{.pp = 3, .tp = 8, .ep = 4}, Layout{.pp = 2, .tp = 16, .vision = 1},
-                               Layout{.pp = 4, .tp = 2, .ep = 2, .experts = ExpertFormat::kInt8}}) {
+                               Layout{.pp = 4, .tp = 2, .ep = 2, .experts = WeightFormat::kInt8}}) {
     const Plan plan = Value(MakePlan(Vl01().config, layout));
     LayerWeights weights(Vl01(), false);
     for (int p = 0; p < layout.pp; ++p) {
@@ -112,7 +112,7 @@ TEST(LayerWeights, SumsAreWhatTheRankHolds) {
 
 TEST(FindLayouts, BfloatFitsOneNodeOfH200AndTwoOfH100) {
   PlanWishes wishes;
-  wishes.experts = {ExpertFormat::kStored};
+  wishes.experts = {WeightFormat::kStored};
   wishes.context = 4096;
   const Candidates h200 = Value(FindLayouts(Vl01(), Gpus("h200", 1), wishes));
   EXPECT_TRUE(Has(h200.fitting, {.tp = 8}));
@@ -120,14 +120,14 @@ TEST(FindLayouts, BfloatFitsOneNodeOfH200AndTwoOfH100) {
   const Candidates h100 = Value(FindLayouts(Vl01(), Gpus("h100", 1), wishes));
   EXPECT_THAT(h100.fitting, IsEmpty());
   EXPECT_EQ(FewestNodes(Vl01(), Gpus("h100", 1), wishes), 2);
-  wishes.experts = {ExpertFormat::kInt8};
+  wishes.experts = {WeightFormat::kInt8};
   EXPECT_TRUE(Has(Value(FindLayouts(Vl01(), Gpus("h100", 1), wishes)).fitting,
-                  {.tp = 8, .experts = ExpertFormat::kInt8}));
+                  {.tp = 8, .experts = WeightFormat::kInt8}));
 }
 
 TEST(FindLayouts, ARefusalShowsItsArithmetic) {
   PlanWishes wishes;
-  wishes.experts = {ExpertFormat::kStored};
+  wishes.experts = {WeightFormat::kStored};
   wishes.context = 4096;
   const Cluster cluster = Gpus("h100", 1);
   const Candidates found = Value(FindLayouts(Vl01(), cluster, wishes));
@@ -204,7 +204,7 @@ TEST(FindLayouts, ImpossibleWishesSayTheRule) {
 TEST(FindLayouts, RanksOfACpuNodeShareItsMemory) {
   PlanWishes wishes;
   wishes.tp = 4;
-  wishes.experts = {ExpertFormat::kStored};
+  wishes.experts = {WeightFormat::kStored};
   wishes.vision = 0;
   Cluster cluster = CpuCluster(4, int64_t{1000} << 30, 8);
   EXPECT_EQ(Value(FindLayouts(Vl01(), cluster, wishes)).fitting.size(), 3);  // ep 1, 2, 4
@@ -256,7 +256,7 @@ TEST(Cluster, AStageOverTwoNodesPaysTheNetwork) {
 TEST(Report, PageJsonAndPicture) {
   const Cluster cluster = Gpus("h200", 2);
   PlanWishes wishes;
-  wishes.experts = {ExpertFormat::kStored};
+  wishes.experts = {WeightFormat::kStored};
   wishes.tp = 8;
   wishes.pp = 2;
   wishes.ep = 1;

@@ -239,7 +239,7 @@ std::vector<Layout> LayoutsToTry(const PlannedModel& model, const Cluster& clust
         }
         layout.vision = vision;
         layout.stage_layers = wishes.stage_layers;
-        for (const ExpertFormat format : wishes.experts) {
+        for (const WeightFormat format : wishes.experts) {
           layout.experts = format;
           layouts.push_back(layout);
         }

@@ -27,7 +27,7 @@ struct PlanWishes {
   int tp = 0, pp = 0, ep = 0;
   int vision = -1;
   std::vector<int> stage_layers;
-  std::vector<ExpertFormat> experts = {ExpertFormat::kStored, ExpertFormat::kInt8};
+  std::vector<WeightFormat> experts = {WeightFormat::kStored, WeightFormat::kInt8};
   int64_t context = 8192;  // tokens of each sequence, prompt and answer
   int64_t max_sequences = 32;
   int64_t anchors = 32;

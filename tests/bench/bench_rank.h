@@ -22,7 +22,7 @@ struct BenchRankOptions {
   DeviceOptions device;
   int pp = 1;  // stages; tp is what the ranks leave
   int ep = 1;
-  ExpertFormat experts = ExpertFormat::kStored;
+  WeightFormat experts = WeightFormat::kStored;
   int64_t max_tokens = 0;  // of one step
   int64_t max_context = 0;
   int64_t max_batch = 0;

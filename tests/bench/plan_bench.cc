@@ -162,7 +162,7 @@ absl::StatusOr<nlohmann::json> CalibrateLinks() {
 }
 
 absl::StatusOr<nlohmann::json> Steps(const Flags& flags) {
-  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(flags.experts));
+  ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", flags.experts));
   ASSIGN_OR_RETURN(const auto rank, BenchRank::Start({.dir = flags.dir,
                                                       .transport = flags.ranks == 1 ? "single" : "mpi",
                                                       .device = {.threads = flags.threads},

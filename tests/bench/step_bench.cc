@@ -235,7 +235,7 @@ absl::Status Main(const Flags& flags) {
   }
   cases.push_back({.name = fmt::format("prefill {}", flags.prompt), .batch = 1, .prompt = flags.prompt});
   const int64_t batch = std::ranges::max(flags.batches);
-  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(flags.experts));
+  ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", flags.experts));
   ASSIGN_OR_RETURN(const auto rank,
                    BenchRank::Start({.dir = random ? flags.dir : flags.model,
                                      .transport = flags.transport,

@@ -51,7 +51,7 @@ TEST_P(Int8, LogitsStayWithinTheDerivedBoundOfBfloat16) {
   ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make(GetParam(), DType::kBF16));
   ASSERT_OK_AND_ASSIGN(const LogitsRecorder bf16, PrefillLogits(*checkpoint, false));
   ASSERT_OK_AND_ASSIGN(const LogitsRecorder int8,
-                       PrefillLogits(*checkpoint, false, {.experts = ExpertFormat::kInt8}));
+                       PrefillLogits(*checkpoint, false, {.experts = WeightFormat::kInt8}));
   ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(checkpoint->dir()));
   const double rounding = WorstRounding(checkpoint->golden(), config);
   const double bound = 4 * std::sqrt(3 * static_cast<double>(config.text.layers())) * rounding;

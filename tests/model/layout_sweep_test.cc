@@ -44,7 +44,7 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     text_ = *GoldenCheckpoint::Make("g5_text");
     picture_ = *GoldenCheckpoint::Make("g5_image_middle");
     baseline_ = new Tokens(Alone({}));
-    if (TestDevice() == "cpu") int8_baseline_ = new Tokens(Alone({.experts = ExpertFormat::kInt8}));
+    if (TestDevice() == "cpu") int8_baseline_ = new Tokens(Alone({.experts = WeightFormat::kInt8}));
     ExpectClearChoices();
   }
   static void TearDownTestSuite() {
@@ -92,7 +92,7 @@ class LayoutSweep : public testing::TestWithParam<Case> {
       const auto r = static_cast<size_t>(rank.rank);
       EXPECT_EQ(replica.held()[r], RankWeightBytes(table, rank, DType::kF32)) << "rank " << r;
       RankPlan in_files = rank;
-      in_files.expert_format = ExpertFormat::kStored;
+      in_files.expert_format = WeightFormat::kStored;
       const LoadStats& loaded = replica.loaded()[r];
       EXPECT_EQ(loaded.used, RankWeightBytes(table, in_files, DType::kF32)) << "rank " << r;
       int64_t gaps = 0;  // the most that may be read between the rows of column cuts
@@ -169,7 +169,7 @@ TEST_P(LayoutSweep, SameTokens) {
   ASSERT_EQ(baseline_->at(kSeeded).size(), 24);
   for (int i = 0; i < GetParam().batch; ++i) {
     const int kind = KindAt(i, GetParam().chunk);
-    if (GetParam().layout.experts == ExpertFormat::kInt8) {
+    if (GetParam().layout.experts == WeightFormat::kInt8) {
       // Another model than the reference's, and the same one in every layout.
       EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), int8_baseline_->at(static_cast<uint64_t>(kind)))
           << "request " << i << " of kind " << kind;
@@ -238,7 +238,7 @@ std::vector<Case> Pairs() {
 
 // Experts as int8: whole, cut by columns over two, four and sixteen ranks, and dealt out.
 std::vector<Case> Int8() {
-  const ExpertFormat int8 = ExpertFormat::kInt8;
+  const WeightFormat int8 = WeightFormat::kInt8;
   return {{.layout = {.pp = 2, .experts = int8}, .chunk = 33},
           {.layout = {.tp = 2, .experts = int8}, .chunk = 7},
           {.layout = {.tp = 2, .ep = 2, .experts = int8}, .chunk = 600},

@@ -113,8 +113,8 @@ TEST_P(GoldenCheckpoint, Int8ExpertsCarryTheScalesOfUncutRows) {
     return most;
   };
   for (const Layout& layout :
-       {Layout{.experts = ExpertFormat::kInt8}, Layout{.tp = 2, .experts = ExpertFormat::kInt8},
-        Layout{.tp = 2, .ep = 2, .experts = ExpertFormat::kInt8}}) {
+       {Layout{.experts = WeightFormat::kInt8}, Layout{.tp = 2, .experts = WeightFormat::kInt8},
+        Layout{.tp = 2, .ep = 2, .experts = WeightFormat::kInt8}}) {
     SCOPED_TRACE(ToString(layout));
     ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config, layout));
     for (const RankPlan& rank : plan.ranks) {

@@ -9,7 +9,7 @@ namespace fulger {
 absl::StatusOr<std::function<absl::Status(std::span<float>)>> MakeRowMaximum(const Plan& plan, int rank,
                                                                              Fabric& fabric, Device& device) {
   const std::vector<int> ranks = ExpertGroupRanks(plan, rank);
-  if (plan.layout.experts == ExpertFormat::kStored || ranks.size() <= 1) {
+  if (plan.layout.experts == WeightFormat::kStored || ranks.size() <= 1) {
     return std::function<absl::Status(std::span<float>)>();
   }
   const RankPlan& own = plan.ranks[static_cast<size_t>(rank)];

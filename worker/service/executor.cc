@@ -24,7 +24,7 @@ constexpr auto kProgressInterval = std::chrono::milliseconds(500);
 constexpr auto kProgressNap = std::chrono::milliseconds(1);
 
 absl::StatusOr<Layout> FromSpec(const v1::LayoutSpec& spec) {
-  ASSIGN_OR_RETURN(const ExpertFormat experts, ExpertFormatFromName(spec.experts()));
+  ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", spec.experts()));
   return Layout{.pp = spec.pp(),
                 .tp = spec.tp(),
                 .ep = spec.ep(),

@@ -217,7 +217,7 @@ TEST_F(Loader, OneExpertStoredWiderMakesItsStackWider) {
 TEST_F(Loader, Int8RefusesWhatIsNotFiniteAndCutRowsWithoutAnAgreement) {
   Write(DType::kF32);
   Layout layout = MakeLayout(1, 2);
-  layout.experts = ExpertFormat::kInt8;
+  layout.experts = WeightFormat::kInt8;
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout));
   MemoryDevice device(true);
   ASSERT_OK_AND_ASSIGN(const Checkpoint whole, Open());

@@ -104,7 +104,7 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
   const std::array<TensorView*, kStacks> views = {&weights.w1, &weights.w3, &weights.w2};
   const std::array<TensorView*, kStacks> scale_views = {&weights.w1_scale, &weights.w3_scale,
                                                         &weights.w2_scale};
-  const bool int8 = rank_.expert_format == ExpertFormat::kInt8;
+  const bool int8 = rank_.expert_format == WeightFormat::kInt8;
   for (size_t s = 0; s < kStacks; ++s) {
     const TensorSpec& first = table[stacks[s][0].tensor];
     // One type per stack: a single expert stored as F32 makes it F32.
