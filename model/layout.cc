@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "model/plan_hash.h"
 
 namespace fulger {
@@ -128,6 +129,7 @@ RankPlan LanguageRank(const ModelConfig& config, const Layout& layout, int stage
   r.experts = EqualPart(text.experts, layout.ep, r.expert_group);
   r.expert_columns = EqualPart(text.expert_width, group_size, index % group_size);
   r.expert_format = layout.experts;
+  r.projection_format = layout.projections;
   if (r.first_stage || r.last_stage) r.vocab = VocabRun(text.vocab, layout.tp, index);
   return r;
 }
@@ -161,12 +163,13 @@ absl::StatusOr<WeightFormat> WeightFormatFromName(std::string_view kind, std::st
   return InvalidArgument("{} \"{}\": expected stored or int8", kind, name);
 }
 
-std::vector<int> ExpertGroupRanks(const Plan& plan, int rank) {
+std::vector<int> RanksOfColumns(const Plan& plan, int rank, Cut cut) {
+  FULGER_CHECK(cut == Cut::kExpertColumns || cut == Cut::kQueryHeadColumns, "cut {}", static_cast<int>(cut));
   const RankPlan& own = plan.ranks[static_cast<size_t>(rank)];
   std::vector<int> ranks;
   for (const RankPlan& other : plan.ranks) {
     if (!other.vision_only && !own.vision_only && other.stage == own.stage &&
-        other.expert_group == own.expert_group) {
+        (cut == Cut::kQueryHeadColumns || other.expert_group == own.expert_group)) {
       ranks.push_back(other.rank);
     }
   }
@@ -181,6 +184,9 @@ std::string ToString(const Layout& layout) {
     text += fmt::format("{}{}", i == 0 ? ", stage layers " : "+", layout.stage_layers[i]);
   }
   if (layout.experts != WeightFormat::kStored) text += fmt::format(", experts {}", Name(layout.experts));
+  if (layout.projections != WeightFormat::kStored) {
+    text += fmt::format(", projections {}", Name(layout.projections));
+  }
   return text;
 }
 

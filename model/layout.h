@@ -41,11 +41,12 @@ struct Layout {
   int vision = 0;                      // ranks that hold only the vision tower; 0: stage 0 encodes
   std::vector<int> stage_layers = {};  // layers per stage; empty: even split
   WeightFormat experts = WeightFormat::kStored;
+  WeightFormat projections = WeightFormat::kStored;
 
   int ranks() const { return pp * tp + vision; }
   bool operator==(const Layout&) const = default;
 };
-// "pp 2 x tp 2, ep 2, vision 1, experts int8"
+// "pp 2 x tp 2, ep 2, vision 1, experts int8, projections int8"
 std::string ToString(const Layout& layout);
 
 struct Range {
@@ -69,6 +70,7 @@ struct RankPlan {
   Range experts;
   Range expert_columns;  // of every held expert: rows of w1/w3, columns of w2
   WeightFormat expert_format = WeightFormat::kStored;
+  WeightFormat projection_format = WeightFormat::kStored;
   // Rows of embedding (first stage) and lm_head (last stage): {0, 0} in other stages, and empty where the
   // runs end before this index.
   Range vocab;
@@ -101,12 +103,15 @@ struct TensorSlice {
 std::vector<TensorSlice> RankTensors(const std::vector<TensorSpec>& table, const RankPlan& rank);
 int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice);
 
-using ComponentBytes = std::array<int64_t, kComponents>;
-// The ranks that hold the other columns of the same experts as `rank`, itself included, ascending.
-std::vector<int> ExpertGroupRanks(const Plan& plan, int rank);
+// Whether the rank holds this tensor in eight bits, with a float32 scale per row.
+bool HeldAsInt8(const TensorSpec& spec, const RankPlan& rank);
+// The ranks that hold the other columns of what `rank` holds of a matrix with this cut (kExpertColumns: of
+// the same experts; kQueryHeadColumns: of the stage), itself included, ascending.
+std::vector<int> RanksOfColumns(const Plan& plan, int rank, Cut cut);
 
-// Bytes per component in memory when every tensor is stored as `dtype`, but for experts of another format:
-// those take that format's bytes, scales included.
+using ComponentBytes = std::array<int64_t, kComponents>;
+// Bytes per component in memory when every tensor is stored as `dtype`, but for what the plan holds in eight
+// bits: one byte for each element, and the scales.
 ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype);
 // The same where tensor i of the table is held as `held[i]`. Experts are held in stacks of one type: the
 // widest of those that the rank holds of the same matrix of a layer.

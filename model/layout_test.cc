@@ -380,7 +380,7 @@ TEST(PossibleLayouts, OfTheRelease) {
   EXPECT_TRUE(PossibleLayouts(config, 81).empty());
 }
 
-TEST(WeightFormat, Int8TakesOneByteAndAScalePerRowAndIsPartOfTheHash) {
+TEST(WeightFormat, Int8ExpertsTakeOneByteAndAScalePerRowAndArePartOfTheHash) {
   const ModelConfig config = ReleasedVl01Config();
   const std::vector<TensorSpec> table = TensorTable(config);
   Layout layout;
@@ -396,8 +396,37 @@ TEST(WeightFormat, Int8TakesOneByteAndAScalePerRowAndIsPartOfTheHash) {
   expected[static_cast<size_t>(Component::kExperts)] =
       int64_t{80} * 16 * (3 * 6144 * 2304 + 4 * (2304 + 2304 + 6144));
   EXPECT_EQ(RankWeightBytes(table, int8.ranks[3], DType::kBF16), expected);
-  EXPECT_EQ(ExpertGroupRanks(int8, 5), (std::vector<int>{4, 5, 6, 7}));
-  EXPECT_FALSE(WeightFormatFromName("experts", "int4").ok());
+  EXPECT_EQ(RanksOfColumns(int8, 5, Cut::kExpertColumns), (std::vector<int>{4, 5, 6, 7}));
+  EXPECT_EQ(Message(WeightFormatFromName("experts", "int4").status()),
+            "experts \"int4\": expected stored or int8");
+}
+
+TEST(WeightFormat, Int8ProjectionsAreAttentionsMatricesAndTheHead) {
+  const ModelConfig config = ReleasedVl01Config();
+  const std::vector<TensorSpec> table = TensorTable(config);
+  Layout layout{.pp = 2, .tp = 8, .vision = 1};
+  ASSERT_OK_AND_ASSIGN(const Plan stored, MakePlan(config, layout));
+  layout.projections = WeightFormat::kInt8;
+  ASSERT_OK_AND_ASSIGN(const Plan int8, MakePlan(config, layout));
+  EXPECT_NE(int8.hash, stored.hash);
+  EXPECT_EQ(ToString(layout), "pp 2 x tp 8, vision 1, projections int8");
+  // Rank 9: of layers 40 to 79, five of them softmax. Eight heads of 128 dims, one of KV.
+  ComponentBytes expected = RankWeightBytes(table, stored.ranks[9], DType::kBF16);
+  const int64_t norm = 2 * 1024;
+  const int64_t lightning = (3072 + 1024) * (6144 + 4) + 6144 * (1024 + 4) + norm;
+  expected[static_cast<size_t>(Component::kLightningAttention)] = 35 * lightning;
+  const int64_t softmax = (1024 + 128 + 128) * (6144 + 4) + 6144 * (1024 + 4);
+  expected[static_cast<size_t>(Component::kSoftmaxAttention)] = 5 * softmax;
+  expected[static_cast<size_t>(Component::kLmHead)] = 200064 / 8 * (6144 + 4);
+  EXPECT_EQ(RankWeightBytes(table, int8.ranks[9], DType::kBF16), expected);
+  // The embedding is only gathered from, and the tower stays as it is.
+  EXPECT_EQ(RankWeightBytes(table, int8.ranks[16], DType::kBF16),
+            RankWeightBytes(table, stored.ranks[16], DType::kBF16));
+  const auto embedding = static_cast<size_t>(Component::kEmbedding);
+  EXPECT_EQ(RankWeightBytes(table, int8.ranks[0], DType::kBF16)[embedding],
+            RankWeightBytes(table, stored.ranks[0], DType::kBF16)[embedding]);
+  EXPECT_EQ(RanksOfColumns(int8, 9, Cut::kQueryHeadColumns),
+            (std::vector<int>{8, 9, 10, 11, 12, 13, 14, 15}));
 }
 
 }  // namespace

@@ -82,6 +82,13 @@ int64_t SliceElements(const TensorSpec& spec, const TensorSlice& slice) {
   return n;
 }
 
+bool HeldAsInt8(const TensorSpec& spec, const RankPlan& rank) {
+  const WeightFormat format = spec.expert >= 0     ? rank.expert_format
+                              : IsProjection(spec) ? rank.projection_format
+                                                   : WeightFormat::kStored;
+  return format == WeightFormat::kInt8;
+}
+
 ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankPlan& rank, DType dtype) {
   return RankWeightBytes(table, rank, std::vector<DType>(table.size(), dtype));
 }
@@ -99,9 +106,9 @@ ComponentBytes RankWeightBytes(const std::vector<TensorSpec>& table, const RankP
   ComponentBytes bytes{};
   for (const TensorSlice& slice : slices) {
     const TensorSpec& spec = table[slice.tensor];
-    const bool int8 = spec.expert >= 0 && rank.expert_format == WeightFormat::kInt8;
-    size_t size = ByteSize(held[slice.tensor]);
-    if (spec.expert >= 0) size = int8 ? 1 : stacks[StackOf(spec)];
+    const bool int8 = HeldAsInt8(spec, rank);
+    size_t size = int8 ? 1 : ByteSize(held[slice.tensor]);
+    if (!int8 && spec.expert >= 0) size = stacks[StackOf(spec)];
     const int64_t scales = int8 ? slice.rows.size() * static_cast<int64_t>(sizeof(float)) : 0;
     bytes[static_cast<size_t>(spec.component)] +=
         SliceElements(spec, slice) * static_cast<int64_t>(size) + scales;

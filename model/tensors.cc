@@ -202,6 +202,24 @@ int64_t TensorSpec::elements() const {
   return n;
 }
 
+bool IsProjection(const TensorSpec& spec) {
+  switch (spec.component) {
+    case Component::kLightningAttention:
+    case Component::kSoftmaxAttention:
+      return spec.shape.size() == 2;  // and not the norm
+    case Component::kLmHead:
+      return true;
+    case Component::kEmbedding:
+    case Component::kExperts:
+    case Component::kRouter:
+    case Component::kNorms:
+    case Component::kVisionTower:
+    case Component::kProjector:
+      return false;
+  }
+  return false;
+}
+
 std::vector<TensorSpec> TensorTable(const ModelConfig& config) {
   TableBuilder builder;
   AddText(builder, config.text);

@@ -70,6 +70,10 @@ struct TensorSpec {
   int64_t elements() const;
 };
 
+// The matrices of the language model that every token passes: attention's projections (qkv, q, k, v, gate,
+// out) and lm_head.
+bool IsProjection(const TensorSpec& spec);
+
 // In the order of the model: embedding, layers, final norm, head, tower, projector, newline.
 std::vector<TensorSpec> TensorTable(const ModelConfig& config);
 

@@ -273,6 +273,7 @@ void Replica::AssignAllLocked() {
     spec->set_vision(layout.vision);
     for (const int n : layout.stage_layers) spec->add_stage_layers(n);
     spec->set_experts(std::string(Name(layout.experts)));
+    spec->set_projections(std::string(Name(layout.projections)));
     assign->set_plan_hash(plan_.hash);
     for (int r = 0; r < layout.ranks(); ++r) assign->add_peer_addresses(roster_.Find(r)->peer_address());
     assign->set_block_size(static_cast<int32_t>(options_.block_size));

@@ -16,12 +16,14 @@ void Add(const ComponentBytes& from, ComponentBytes* to) {
 int64_t Sum(const ComponentBytes& bytes) { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 
 const LayerWeights::Parts& LayerWeights::Of(const Layout& layout) {
-  const auto key = std::make_tuple(layout.tp, layout.ep, layout.experts);
+  const auto key = std::make_tuple(layout.tp, layout.ep, layout.experts, layout.projections);
   if (const auto found = parts_.find(key); found != parts_.end()) return found->second;
-  const auto plan = MakePlan(model_.config, {.tp = layout.tp, .ep = layout.ep, .experts = layout.experts});
+  const auto plan = MakePlan(
+      model_.config,
+      {.tp = layout.tp, .ep = layout.ep, .experts = layout.experts, .projections = layout.projections});
   FULGER_CHECK(plan.ok(), "{}", Message(plan.status()));
   RankPlan rank = plan->ranks[0];
-  if (stored_) rank.expert_format = WeightFormat::kStored;
+  if (stored_) rank.expert_format = rank.projection_format = WeightFormat::kStored;
   const auto bytes_of = [&](Range layers, bool first, bool last, bool vision) {
     RankPlan part = rank;
     part.layers = layers;

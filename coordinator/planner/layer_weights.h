@@ -32,7 +32,7 @@ class LayerWeights {
  private:
   const PlannedModel& model_;
   const bool stored_;
-  std::map<std::tuple<int, int, WeightFormat>, Parts> parts_;
+  std::map<std::tuple<int, int, WeightFormat, WeightFormat>, Parts> parts_;
 };
 
 int64_t Sum(const ComponentBytes& bytes);

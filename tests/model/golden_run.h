@@ -23,6 +23,11 @@ class GoldenCheckpoint {
                                                                 DType dtype = DType::kF32);
   const golden::ModelCase& golden() const { return golden_; }
   const std::string& dir() const { return folder_.path(); }
+  // How the case's answers want the weights held.
+  Layout formats() const {
+    const WeightFormat format = golden_.int8() ? WeightFormat::kInt8 : WeightFormat::kStored;
+    return {.experts = format, .projections = format};
+  }
   // The case's request: greedy, as many tokens as the reference made.
   absl::StatusOr<DriverRequest> Request(uint64_t id, int64_t chunk = 1 << 20) const;
   absl::StatusOr<std::vector<int32_t>> ExpectedTokens() const;

@@ -37,7 +37,7 @@ class LayerGolden : public testing::TestWithParam<std::string> {
     ASSERT_OK_AND_ASSIGN(checkpoint_, GoldenCheckpoint::Make(GetParam()));
     ASSERT_OK_AND_ASSIGN(config_, LoadModelConfig(checkpoint_->dir()));
     ASSERT_OK_AND_ASSIGN(device_, MakeDevice("cpu", DeviceOptions{.threads = 1}));
-    ASSERT_OK_AND_ASSIGN(plan_, MakePlan(config_, Layout{}));
+    ASSERT_OK_AND_ASSIGN(plan_, MakePlan(config_, checkpoint_->formats()));
     table_ = TensorTable(config_);
     ASSERT_OK_AND_ASSIGN(const Checkpoint files, Checkpoint::Open(checkpoint_->dir(), config_));
     ASSERT_OK_AND_ASSIGN(weights_, LoadWeights(files, plan_.ranks[0], *device_, LoadOptions{.threads = 1}));

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/model/golden_run.h"
@@ -24,6 +26,9 @@ int KindAt(int place, int64_t chunk) {
   return chunk < 64 ? 1 + place % (kKinds - 1) : 1 + (place + kKinds - 1) % kKinds;
 }
 
+constexpr WeightFormat kInt8 = WeightFormat::kInt8;
+bool IsInt8(const Layout& layout) { return layout.experts == kInt8 || layout.projections == kInt8; }
+
 struct Case {
   Layout layout;
   int64_t chunk = 64;
@@ -35,7 +40,9 @@ struct Case {
 std::string CaseName(const testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
   return fmt::format("pp{}_tp{}_ep{}_v{}_chunk{}_ahead{}_block{}_batch{}", c.layout.pp, c.layout.tp,
-                     c.layout.ep, c.layout.vision, c.chunk, c.in_flight, c.block_size, c.batch);
+                     c.layout.ep, c.layout.vision, c.chunk, c.in_flight, c.block_size, c.batch) +
+         (c.layout.experts == kInt8 ? "_experts" : "") +
+         (c.layout.projections == kInt8 ? "_projections" : "");
 }
 
 class LayoutSweep : public testing::TestWithParam<Case> {
@@ -44,14 +51,13 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     text_ = *GoldenCheckpoint::Make("g5_text");
     picture_ = *GoldenCheckpoint::Make("g5_image_middle");
     baseline_ = new Tokens(Alone({}));
-    if (TestDevice() == "cpu") int8_baseline_ = new Tokens(Alone({.experts = WeightFormat::kInt8}));
     ExpectClearChoices();
   }
   static void TearDownTestSuite() {
     text_.reset();
     picture_.reset();
     delete baseline_;
-    delete int8_baseline_;
+    int8_baselines_.clear();
   }
 
   using Tokens = std::map<uint64_t, std::vector<int32_t>>;  // by request; of a baseline, by kind
@@ -92,7 +98,7 @@ class LayoutSweep : public testing::TestWithParam<Case> {
       const auto r = static_cast<size_t>(rank.rank);
       EXPECT_EQ(replica.held()[r], RankWeightBytes(table, rank, DType::kF32)) << "rank " << r;
       RankPlan in_files = rank;
-      in_files.expert_format = WeightFormat::kStored;
+      in_files.expert_format = in_files.projection_format = WeightFormat::kStored;
       const LoadStats& loaded = replica.loaded()[r];
       EXPECT_EQ(loaded.used, RankWeightBytes(table, in_files, DType::kF32)) << "rank " << r;
       int64_t gaps = 0;  // the most that may be read between the rows of column cuts
@@ -150,18 +156,24 @@ class LayoutSweep : public testing::TestWithParam<Case> {
     return r;
   }
 
+  // One rank with the same formats, run once.
+  static const Tokens& Int8Baseline(const Layout& layout) {
+    const auto [at, first] = int8_baselines_.try_emplace({layout.experts, layout.projections});
+    if (first) at->second = Alone({.experts = layout.experts, .projections = layout.projections});
+    return at->second;
+  }
+
   static std::unique_ptr<GoldenCheckpoint> text_, picture_;
-  static Tokens *baseline_, *int8_baseline_;  // int8: null where the device has no such experts
+  static Tokens* baseline_;
+  static std::map<std::pair<WeightFormat, WeightFormat>, Tokens> int8_baselines_;
 };
 
 std::unique_ptr<GoldenCheckpoint> LayoutSweep::text_, LayoutSweep::picture_;
 LayoutSweep::Tokens* LayoutSweep::baseline_ = nullptr;
-LayoutSweep::Tokens* LayoutSweep::int8_baseline_ = nullptr;
+std::map<std::pair<WeightFormat, WeightFormat>, LayoutSweep::Tokens> LayoutSweep::int8_baselines_;
 
 TEST_P(LayoutSweep, SameTokens) {
-  if (GetParam().layout.experts == ExpertFormat::kInt8 && int8_baseline_ == nullptr) {
-    GTEST_SKIP() << "NOT TESTED: int8 experts run on the CPU only, this is " << TestDevice();
-  }
+  if (IsInt8(GetParam().layout) && !TestDeviceTakesInt8()) GTEST_SKIP() << "int8 weights run on the CPU only";
   ASSERT_OK_AND_ASSIGN(auto tokens, RunBatch(GetParam()));
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> text, text_->ExpectedTokens());
   ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> picture, picture_->ExpectedTokens());
@@ -169,9 +181,10 @@ TEST_P(LayoutSweep, SameTokens) {
   ASSERT_EQ(baseline_->at(kSeeded).size(), 24);
   for (int i = 0; i < GetParam().batch; ++i) {
     const int kind = KindAt(i, GetParam().chunk);
-    if (GetParam().layout.experts == WeightFormat::kInt8) {
-      // Another model than the reference's, and the same one in every layout.
-      EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)), int8_baseline_->at(static_cast<uint64_t>(kind)))
+    if (IsInt8(GetParam().layout)) {
+      // Another model than the goldens', and the same one in every layout.
+      EXPECT_EQ(tokens.at(static_cast<uint64_t>(1 + i)),
+                Int8Baseline(GetParam().layout).at(static_cast<uint64_t>(kind)))
           << "request " << i << " of kind " << kind;
       continue;
     }
@@ -236,15 +249,23 @@ std::vector<Case> Pairs() {
   return cases;
 }
 
-// Experts as int8: whole, cut by columns over two, four and sixteen ranks, and dealt out.
+// Experts as int8: whole, cut by columns over two, four and sixteen ranks, and dealt out. Projections: whole,
+// cut over two, four and sixteen ranks, of which eight pairs share a KV head; with both, matrices that the
+// stage shares beside those that an expert group shares.
 std::vector<Case> Int8() {
-  const WeightFormat int8 = WeightFormat::kInt8;
-  return {{.layout = {.pp = 2, .experts = int8}, .chunk = 33},
-          {.layout = {.tp = 2, .experts = int8}, .chunk = 7},
-          {.layout = {.tp = 2, .ep = 2, .experts = int8}, .chunk = 600},
-          {.layout = {.pp = 2, .tp = 4, .ep = 2, .vision = 1, .experts = int8}, .in_flight = 2},
-          {.layout = {.tp = 4, .experts = int8}, .chunk = 128, .batch = 8},
-          {.layout = {.tp = 16, .experts = int8}, .in_flight = 2}};
+  return {{.layout = {.pp = 2, .experts = kInt8}, .chunk = 33},
+          {.layout = {.tp = 2, .experts = kInt8}, .chunk = 7},
+          {.layout = {.tp = 2, .ep = 2, .experts = kInt8}, .chunk = 600},
+          {.layout = {.pp = 2, .tp = 4, .ep = 2, .vision = 1, .experts = kInt8}, .in_flight = 2},
+          {.layout = {.tp = 4, .experts = kInt8}, .chunk = 128, .batch = 8},
+          {.layout = {.tp = 16, .experts = kInt8}, .in_flight = 2},
+          {.layout = {.pp = 2, .tp = 2, .projections = kInt8}, .chunk = 33},
+          {.layout = {.tp = 16, .projections = kInt8}, .in_flight = 2},
+          {.layout = {.pp = 4, .experts = kInt8, .projections = kInt8}, .chunk = 7, .in_flight = 5},
+          {.layout = {.tp = 2, .experts = kInt8, .projections = kInt8}, .chunk = 1, .batch = 8},
+          {.layout = {.pp = 2, .tp = 4, .ep = 2, .vision = 1, .experts = kInt8, .projections = kInt8},
+           .in_flight = 2},
+          {.layout = {.tp = 16, .ep = 4, .experts = kInt8, .projections = kInt8}, .chunk = 600}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Int8, LayoutSweep, testing::ValuesIn(Int8()), CaseName);

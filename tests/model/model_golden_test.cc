@@ -19,12 +19,13 @@ class ModelGolden : public testing::TestWithParam<std::string> {};
 TEST_P(ModelGolden, LogitsAndGreedyTokens) {
   ASSERT_OK_AND_ASSIGN(auto checkpoint, GoldenCheckpoint::Make(GetParam()));
   const golden::ModelCase& golden = checkpoint->golden();
+  if (golden.int8() && !TestDeviceTakesInt8()) GTEST_SKIP() << "int8 weights run on the CPU only";
   LogitsRecorder recorder;
   ThreadReplicaOptions options;
   options.logits = &recorder;
   options.runner.max_step_tokens = 4096;
   options.runner.blocks = 400;
-  ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), Layout{}, options));
+  ASSERT_OK_AND_ASSIGN(auto replica, ThreadReplica::Start(checkpoint->dir(), checkpoint->formats(), options));
   ASSERT_OK(checkpoint->Encode(*replica));
   PlanDriver driver(*replica, options.runner.block_size, options.runner.blocks, options.runner.slots);
   ASSERT_OK_AND_ASSIGN(const DriverRequest request, checkpoint->Request(1, 4096));

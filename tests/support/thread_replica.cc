@@ -16,6 +16,8 @@ std::string TestDevice() {
   return name != nullptr ? name : "cpu";
 }
 
+bool TestDeviceTakesInt8() { return TestDevice() == "cpu"; }
+
 struct ThreadReplica::Rank {
   int index = 0;
   Activity activity;

@@ -21,6 +21,8 @@ namespace fulger {
 
 // "cpu", or what FULGER_TEST_DEVICE names: with cuda the same tests run on a GPU, all ranks on it.
 std::string TestDevice();
+// Whether the devices of this run compute with int8 weights: CUDA does not yet.
+bool TestDeviceTakesInt8();
 
 struct ThreadReplicaOptions {
   RunnerOptions runner{.blocks = 256, .block_size = 16, .slots = 16, .max_step_tokens = 1024};

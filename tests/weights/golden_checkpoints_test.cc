@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,19 @@ class GoldenCheckpoint : public testing::TestWithParam<Fixture> {
   // The formula speaks of the name in the model's own release: without the prefix in a text model.
   static std::string FormulaName(const TensorSpec& spec, const ModelConfig& config) {
     return Locate(config, spec, config.vision ? Naming::kReleased : Naming::kReleasedText).name;
+  }
+
+  // By the names: nothing here asks the code that is tested.
+  static bool ShouldBeInt8(const TensorSpec& spec, const Layout& layout) {
+    for (const char* end : {"w1.weight", "w2.weight", "w3.weight"}) {
+      if (spec.name.ends_with(end)) return layout.experts == WeightFormat::kInt8;
+    }
+    if (spec.name.find("vision_tower") != std::string::npos) return false;
+    for (const char* end : {"qkv_proj.weight", "output_gate.weight", "out_proj.weight", "q_proj.weight",
+                            "k_proj.weight", "v_proj.weight", "o_proj.weight", "lm_head.weight"}) {
+      if (spec.name.ends_with(end)) return layout.projections == WeightFormat::kInt8;
+    }
+    return false;
   }
 
   static void ExpectSlice(const TensorView& view, const TensorSpec& spec, const TensorSlice& slice,
@@ -91,7 +105,7 @@ TEST_P(GoldenCheckpoint, EveryElementIsTheFormulas) {
 
 // Row r of the uncut matrix has the scale max |row| / 127, wherever its columns lie, and integer q stands for
 // the multiple of it that is nearest.
-TEST_P(GoldenCheckpoint, Int8ExpertsCarryTheScalesOfUncutRows) {
+TEST_P(GoldenCheckpoint, Int8MatricesCarryTheScalesOfUncutRows) {
   const std::string dir = golden::CheckpointFolder(GetParam().folder);
   ASSERT_OK_AND_ASSIGN(const ModelConfig config, LoadModelConfig(dir));
   ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(dir, config));
@@ -112,26 +126,27 @@ TEST_P(GoldenCheckpoint, Int8ExpertsCarryTheScalesOfUncutRows) {
     }
     return most;
   };
+  constexpr WeightFormat kInt8 = WeightFormat::kInt8;
   for (const Layout& layout :
-       {Layout{.experts = WeightFormat::kInt8}, Layout{.tp = 2, .experts = WeightFormat::kInt8},
-        Layout{.tp = 2, .ep = 2, .experts = WeightFormat::kInt8}}) {
+       {Layout{.experts = kInt8}, Layout{.tp = 2, .experts = kInt8, .projections = kInt8},
+        Layout{.tp = 2, .ep = 2, .experts = kInt8}, Layout{.tp = 2, .projections = kInt8}}) {
     SCOPED_TRACE(ToString(layout));
     ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config, layout));
     for (const RankPlan& rank : plan.ranks) {
       const bool host_accessible = rank.index == 0;
       const std::vector<TensorSlice> slices = RankTensors(checkpoint.table(), rank);
-      std::vector<TensorSlice> cut;  // in the order of loading
+      std::map<std::string, TensorSlice> cut;
       for (const TensorSlice& slice : slices) {
         const TensorSpec& spec = checkpoint.table()[slice.tensor];
-        if (spec.cut == Cut::kExpertColumns && slice.columns.size() < spec.shape[1]) cut.push_back(slice);
+        if (ShouldBeInt8(spec, layout) && slice.columns.size() < spec.shape[1]) cut[spec.name] = slice;
       }
       // Stands for the other ranks: checks what this one says, and knows the rest.
       size_t calls = 0;
       LoadOptions options;
       options.piece_bytes = 100;
-      options.reduce_row_maxima = [&](std::span<float> maxima) {
-        const TensorSlice& slice = cut.at(calls++);
-        const TensorSpec& spec = checkpoint.table()[slice.tensor];
+      options.reduce_row_maxima = [&](const TensorSpec& spec, std::span<float> maxima) {
+        ++calls;
+        const TensorSlice& slice = cut.at(spec.name);
         const std::vector<float> values = formula(spec);
         EXPECT_EQ(maxima.size(), static_cast<size_t>(spec.shape[0]));
         for (size_t r = 0; r < maxima.size(); ++r) {
@@ -147,16 +162,26 @@ TEST_P(GoldenCheckpoint, Int8ExpertsCarryTheScalesOfUncutRows) {
       EXPECT_EQ(store.bytes(), RankWeightBytes(checkpoint.table(), rank, GetParam().dtype));
       for (const TensorSlice& slice : slices) {
         const TensorSpec& spec = checkpoint.table()[slice.tensor];
-        if (spec.expert < 0) continue;
+        ASSERT_OK_AND_ASSIGN(const WeightMatrix matrix, store.Matrix(spec.name));
+        const TensorView& view = matrix.w;
+        if (!ShouldBeInt8(spec, layout)) {
+          EXPECT_EQ(view.dtype(), GetParam().dtype) << spec.name;
+          EXPECT_TRUE(matrix.scale.empty_view()) << spec.name;
+          continue;
+        }
         const std::vector<float> values = formula(spec);
-        ASSERT_OK_AND_ASSIGN(const TensorView view, store.Get(spec.name));
-        ASSERT_EQ(view.dtype(), DType::kI8);
-        ASSERT_OK_AND_ASSIGN(const ExpertWeights stack, store.Experts(spec.layer));
-        const TensorView& scales = spec.cut == Cut::kExpertColumns    ? stack.w2_scale
-                                   : spec.name.ends_with("w1.weight") ? stack.w1_scale
-                                                                      : stack.w3_scale;
+        ASSERT_EQ(view.dtype(), DType::kI8) << spec.name;
+        TensorView scales = matrix.scale;
+        if (spec.expert >= 0) {
+          ASSERT_OK_AND_ASSIGN(const ExpertWeights stack, store.Experts(spec.layer));
+          const TensorView& all = spec.cut == Cut::kExpertColumns    ? stack.w2_scale
+                                  : spec.name.ends_with("w1.weight") ? stack.w1_scale
+                                                                     : stack.w3_scale;
+          scales = all.Rows(spec.expert - rank.experts.begin, 1).Reshape({all.dim(1)});
+        }
+        ASSERT_EQ(scales.elements(), slice.rows.size()) << spec.name;
         for (int64_t r = 0; r < slice.rows.size(); ++r) {
-          const float scale = scales.row<float>(spec.expert - rank.experts.begin)[r];
+          const float scale = scales.data<float>()[r];
           ASSERT_EQ(scale, largest(values, spec, slice.rows.begin + r, {0, spec.shape[1]}) / 127.0F)
               << spec.name << " row " << r;
           for (int64_t c = 0; c < slice.columns.size(); ++c) {

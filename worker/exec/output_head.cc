@@ -8,14 +8,14 @@
 
 namespace fulger {
 
-OutputHead::OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, TensorView lm_head,
-                       std::span<const int32_t> masked)
+OutputHead::OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank,
+                       WeightMatrix lm_head, std::span<const int32_t> masked)
     : vocab_(config.text.vocab),
       width_(LogitShardWidth(config, plan.layout)),
       shards_(plan.layout.tp),
       lm_head_(lm_head),
       mask_(config.text.vocab, masked) {
-  FULGER_CHECK(lm_head.dim(0) == rank.vocab.size());
+  FULGER_CHECK(lm_head.w.dim(0) == rank.vocab.size());
 }
 
 absl::StatusOr<std::vector<float>> OutputHead::GatherLogits(ExecContext& ctx, const TensorView& y,
@@ -29,8 +29,11 @@ absl::StatusOr<std::vector<float>> OutputHead::GatherLogits(ExecContext& ctx, co
       ctx.device.CopyToDevice(ctx.stream, rows.data(), index.mut_raw(), static_cast<size_t>(index.bytes())));
   RETURN_IF_ERROR(ctx.ops.GatherRows(ctx.stream, {.src = y, .index = index, .fill = {}, .out = last}));
   RETURN_IF_ERROR(ctx.device.Zero(ctx.stream, local.mut_raw(), static_cast<size_t>(local.bytes())));
-  RETURN_IF_ERROR(ctx.ops.Linear(
-      ctx.stream, {.x = last, .w = lm_head_, .bias = {}, .out = local.Slice(1, 0, lm_head_.dim(0))}));
+  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = last,
+                                              .w = lm_head_.w,
+                                              .w_scale = lm_head_.scale,
+                                              .bias = {},
+                                              .out = local.Slice(1, 0, lm_head_.w.dim(0))}));
   MutTensorView all = local;
   if (shards_ > 1) {
     ctx.activity.Set("gathering logits");

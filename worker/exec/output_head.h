@@ -15,14 +15,15 @@
 #include "worker/exec/rank_runner.h"
 #include "worker/layers/context.h"
 #include "worker/sampling/sampler.h"
+#include "worker/weights/weight_store.h"
 
 namespace fulger {
 
 class OutputHead {
  public:
-  // `lm_head` f32 | bf16 [rows of this rank, hidden]; `masked[id]` non-zero: an unused vocabulary row, never
+  // `lm_head` [rows of this rank, hidden]; `masked[id]` non-zero: an unused vocabulary row, never
   // drawn.
-  OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, TensorView lm_head,
+  OutputHead(const ModelConfig& config, const Plan& plan, const RankPlan& rank, WeightMatrix lm_head,
              std::span<const int32_t> masked);
 
   // Takes in the masks of a plan before its rows, and forgets what it retires after them.
@@ -53,7 +54,7 @@ class OutputHead {
   int64_t vocab_;
   int64_t width_;
   int64_t shards_;
-  TensorView lm_head_;
+  WeightMatrix lm_head_;
   VocabMask mask_;
   Sampler sampler_;
   std::unordered_map<uint64_t, std::string> token_masks_;

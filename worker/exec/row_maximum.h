@@ -1,4 +1,4 @@
-// How the ranks that share an expert's matrix agree on the scales of its rows (see LoadOptions).
+// How the ranks that share a matrix by columns agree on the scales of its rows (see LoadOptions).
 #pragma once
 
 #include <functional>
@@ -11,9 +11,11 @@
 
 namespace fulger {
 
-// For LoadOptions::reduce_row_maxima of `rank`: null where no row is cut. Collective over the ranks of its
-// expert group, and so is every call of the result. Fabric and device must outlive it.
-absl::StatusOr<std::function<absl::Status(std::span<float>)>> MakeRowMaximum(const Plan& plan, int rank,
-                                                                             Fabric& fabric, Device& device);
+using RowMaximum = std::function<absl::Status(const TensorSpec& matrix, std::span<float>)>;
+
+// For LoadOptions::reduce_row_maxima of `rank`: null where no row of an int8 matrix is cut. Collective over
+// the ranks of its stage and of its expert group, and so is every call of the result, over those that share
+// the matrix. Fabric and device must outlive it.
+absl::StatusOr<RowMaximum> MakeRowMaximum(const Plan& plan, int rank, Fabric& fabric, Device& device);
 
 }  // namespace fulger

@@ -91,8 +91,8 @@ absl::Status StageRunner::InitialiseHead(const WeightLookup& weights) {
   if (!rank_.first_stage) {
     RETURN_IF_ERROR(links_.vocabulary->Recv(stream, MutTensorView(marks.data(), DType::kI32, {width})));
   }
-  ASSIGN_OR_RETURN(const TensorView lm_head, weights.Text(-1, "lm_head.weight"));
-  ASSIGN_OR_RETURN(const std::vector<int32_t> zero_rows, VocabularyMask(lm_head));
+  ASSIGN_OR_RETURN(const WeightMatrix lm_head, weights.Matrix(-1, "lm_head.weight"));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> zero_rows, VocabularyMask(lm_head.w));
   for (size_t i = 0; i < marks.size(); ++i) marks[i] |= zero_rows[i];
   std::vector<int32_t> all(static_cast<size_t>(width * stage_->size()));
   RETURN_IF_ERROR(stage_->AllGather(stream, TensorView(marks.data(), DType::kI32, {width}),

@@ -23,10 +23,10 @@ absl::StatusOr<LightningAttentionLayer> LightningAttentionLayer::Make(const Mode
   RETURN_IF_ERROR(device.CopyToDevice(device.stream(), slopes.data(), result.slope_memory_.data(),
                                       slopes.size() * sizeof(float)));
   result.slopes_ = TensorView(result.slope_memory_.data(), DType::kF32, {result.heads_});
-  ASSIGN_OR_RETURN(result.qkv_, weights.Text(layer, "self_attn.qkv_proj.weight"));
-  ASSIGN_OR_RETURN(result.gate_, weights.Text(layer, "self_attn.output_gate.weight"));
+  ASSIGN_OR_RETURN(result.qkv_, weights.Matrix(layer, "self_attn.qkv_proj.weight"));
+  ASSIGN_OR_RETURN(result.gate_, weights.Matrix(layer, "self_attn.output_gate.weight"));
   ASSIGN_OR_RETURN(result.norm_, weights.Text(layer, "self_attn.norm.weight"));
-  ASSIGN_OR_RETURN(result.out_, weights.Text(layer, "self_attn.out_proj.weight"));
+  ASSIGN_OR_RETURN(result.out_, weights.Matrix(layer, "self_attn.out_proj.weight"));
   result.states_ = states;
   return result;
 }
@@ -46,8 +46,10 @@ absl::StatusOr<MutTensorView> LightningAttentionLayer::Forward(ExecContext& ctx,
   ASSIGN_OR_RETURN(MutTensorView qkv, ctx.arena.Allocate(DType::kF32, {t, 3 * inner}));
   ASSIGN_OR_RETURN(MutTensorView gate, ctx.arena.Allocate(DType::kF32, {t, inner}));
   ASSIGN_OR_RETURN(MutTensorView o, ctx.arena.Allocate(DType::kF32, {t, inner}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = qkv_, .bias = {}, .out = qkv}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = gate_, .bias = {}, .out = gate}));
+  RETURN_IF_ERROR(
+      ctx.ops.Linear(ctx.stream, {.x = x, .w = qkv_.w, .w_scale = qkv_.scale, .bias = {}, .out = qkv}));
+  RETURN_IF_ERROR(
+      ctx.ops.Linear(ctx.stream, {.x = x, .w = gate_.w, .w_scale = gate_.scale, .bias = {}, .out = gate}));
   RETURN_IF_ERROR(ctx.ops.Lightning(ctx.stream, {.qkv = qkv.Reshape({t, heads_, 3 * head_dim_}),
                                                  .slopes = slopes_,
                                                  .segments = rows.lightning,
@@ -56,7 +58,8 @@ absl::StatusOr<MutTensorView> LightningAttentionLayer::Forward(ExecContext& ctx,
                                                  .block = block_}));
   RETURN_IF_ERROR(
       ctx.ops.LightningGate(ctx.stream, {.o = o, .gate = gate, .w = norm_, .out = o, .sumsq = sumsq}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = o, .w = out_, .bias = {}, .out = out}));
+  RETURN_IF_ERROR(
+      ctx.ops.Linear(ctx.stream, {.x = o, .w = out_.w, .w_scale = out_.scale, .bias = {}, .out = out}));
   if (ctx.stage.size() > 1) {
     ctx.activity.Set("all-reduce after lightning attention", layer_);
     RETURN_IF_ERROR(ctx.stage.AllReduceSum(ctx.stream, joined));

@@ -26,7 +26,8 @@ class LightningAttentionLayer {
   float norm_eps_ = 0;
   Buffer slope_memory_;
   TensorView slopes_;  // f32 [heads], on the device
-  TensorView qkv_, gate_, norm_, out_;
+  WeightMatrix qkv_, gate_, out_;
+  TensorView norm_;
   MutTensorView states_;
 };
 

@@ -19,10 +19,10 @@ absl::StatusOr<SoftmaxAttentionLayer> SoftmaxAttentionLayer::Make(const ModelCon
         static_cast<float>(1.0 / std::pow(text.rope_theta, 2.0 * static_cast<double>(i) /
                                                                static_cast<double>(text.rotary_dim))));
   }
-  ASSIGN_OR_RETURN(result.q_, weights.Text(layer, "self_attn.q_proj.weight"));
-  ASSIGN_OR_RETURN(result.k_, weights.Text(layer, "self_attn.k_proj.weight"));
-  ASSIGN_OR_RETURN(result.v_, weights.Text(layer, "self_attn.v_proj.weight"));
-  ASSIGN_OR_RETURN(result.out_, weights.Text(layer, "self_attn.o_proj.weight"));
+  ASSIGN_OR_RETURN(result.q_, weights.Matrix(layer, "self_attn.q_proj.weight"));
+  ASSIGN_OR_RETURN(result.k_, weights.Matrix(layer, "self_attn.k_proj.weight"));
+  ASSIGN_OR_RETURN(result.v_, weights.Matrix(layer, "self_attn.v_proj.weight"));
+  ASSIGN_OR_RETURN(result.out_, weights.Matrix(layer, "self_attn.o_proj.weight"));
   result.keys_ = keys;
   result.values_ = values;
   return result;
@@ -39,9 +39,9 @@ absl::StatusOr<MutTensorView> SoftmaxAttentionLayer::Forward(ExecContext& ctx, c
   ASSIGN_OR_RETURN(MutTensorView k, ctx.arena.Allocate(DType::kF32, {t, kv_heads_ * head_dim_}));
   ASSIGN_OR_RETURN(MutTensorView v, ctx.arena.Allocate(DType::kF32, {t, kv_heads_ * head_dim_}));
   ASSIGN_OR_RETURN(MutTensorView o, ctx.arena.Allocate(DType::kF32, {t, heads_ * head_dim_}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = q_, .bias = {}, .out = q}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = k_, .bias = {}, .out = k}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = v_, .bias = {}, .out = v}));
+  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = q_.w, .w_scale = q_.scale, .bias = {}, .out = q}));
+  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = k_.w, .w_scale = k_.scale, .bias = {}, .out = k}));
+  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = x, .w = v_.w, .w_scale = v_.scale, .bias = {}, .out = v}));
   const MutTensorView heads = q.Reshape({t, heads_, head_dim_});
   RETURN_IF_ERROR(ctx.ops.RopeAndCache(ctx.stream, {.q = heads,
                                                     .k = k.Reshape({t, kv_heads_, head_dim_}),
@@ -57,7 +57,8 @@ absl::StatusOr<MutTensorView> SoftmaxAttentionLayer::Forward(ExecContext& ctx, c
                                           .segments = rows.attention,
                                           .scale = 1.0F / std::sqrt(static_cast<float>(head_dim_)),
                                           .out = o}));
-  RETURN_IF_ERROR(ctx.ops.Linear(ctx.stream, {.x = o, .w = out_, .bias = {}, .out = out}));
+  RETURN_IF_ERROR(
+      ctx.ops.Linear(ctx.stream, {.x = o, .w = out_.w, .w_scale = out_.scale, .bias = {}, .out = out}));
   if (ctx.stage.size() > 1) {
     ctx.activity.Set("all-reduce after softmax attention", layer_);
     RETURN_IF_ERROR(ctx.stage.AllReduceSum(ctx.stream, out.Reshape({out.elements()})));

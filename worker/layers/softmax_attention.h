@@ -25,7 +25,7 @@ class SoftmaxAttentionLayer {
   int64_t kv_heads_ = 0;  // of this rank
   int64_t head_dim_ = 0;
   std::vector<float> inv_freq_;
-  TensorView q_, k_, v_, out_;
+  WeightMatrix q_, k_, v_, out_;
   MutTensorView keys_, values_;
 };
 

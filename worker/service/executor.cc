@@ -25,13 +25,15 @@ constexpr auto kProgressNap = std::chrono::milliseconds(1);
 
 absl::StatusOr<Layout> FromSpec(const v1::LayoutSpec& spec) {
   ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", spec.experts()));
+  ASSIGN_OR_RETURN(const WeightFormat projections, WeightFormatFromName("projections", spec.projections()));
   return Layout{.pp = spec.pp(),
                 .tp = spec.tp(),
                 .ep = spec.ep(),
                 .dp = spec.dp(),
                 .vision = spec.vision(),
                 .stage_layers = {spec.stage_layers().begin(), spec.stage_layers().end()},
-                .experts = experts};
+                .experts = experts,
+                .projections = projections};
 }
 
 // The N of "cuda:N"; 0 for other devices, which do not use it.

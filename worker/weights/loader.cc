@@ -206,7 +206,7 @@ absl::Status LoadSharedRows(const LoadTarget& target, Device& device, const Load
   for (int64_t r = 0; r < target.rows; ++r) {
     RETURN_IF_ERROR(CheckMagnitude(target, r, scales[static_cast<size_t>(r)]));
   }
-  RETURN_IF_ERROR(options.reduce_row_maxima(scales));
+  RETURN_IF_ERROR(options.reduce_row_maxima(*target.spec, scales));
   for (float& s : scales) s = Int8Scale(s);
 
   const bool direct = device.host_accessible();

@@ -40,10 +40,10 @@ struct LoadOptions {
   // fraction
   // 1. Returning false abandons the load with CANCELLED.
   std::function<bool(const LoadProgress&)> progress;
-  // int8 experts whose columns are cut: takes the largest magnitudes of the rows of this rank's part of a
-  // matrix and leaves the maxima over all ranks that share it, on each of them (see MakeRowMaximum). Called
+  // int8 matrices whose columns are cut: takes the largest magnitudes of the rows of this rank's part of
+  // `matrix` and leaves the maxima over all ranks that share it, on each of them (see MakeRowMaximum). Called
   // by the loading thread, in the same order on all of them.
-  std::function<absl::Status(std::span<float>)> reduce_row_maxima;
+  std::function<absl::Status(const TensorSpec& matrix, std::span<float>)> reduce_row_maxima;
   int64_t piece_bytes = int64_t{4} << 20;  // of one read
   int64_t gap_bytes = 4096;                // columns skipped per row that are cheaper to read than to skip
 };

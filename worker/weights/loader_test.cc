@@ -216,19 +216,24 @@ TEST_F(Loader, OneExpertStoredWiderMakesItsStackWider) {
 
 TEST_F(Loader, Int8RefusesWhatIsNotFiniteAndCutRowsWithoutAnAgreement) {
   Write(DType::kF32);
-  Layout layout = MakeLayout(1, 2);
-  layout.experts = WeightFormat::kInt8;
-  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout));
   MemoryDevice device(true);
   ASSERT_OK_AND_ASSIGN(const Checkpoint whole, Open());
-  EXPECT_THAT(LoadWeights(whole, plan.ranks[0], device, {}).status(),
+  Layout layout = MakeLayout(1, 2);
+  layout.experts = WeightFormat::kInt8;
+  ASSERT_OK_AND_ASSIGN(const Plan experts, MakePlan(config_, layout));
+  EXPECT_THAT(LoadWeights(whole, experts.ranks[0], device, {}).status(),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("w2.weight: its rows are cut")));
+  layout.projections = WeightFormat::kInt8;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout));
+  EXPECT_THAT(LoadWeights(whole, plan.ranks[0], device, {}).status(),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("out_proj.weight: its rows are cut")));
   LoadOptions options;
-  options.reduce_row_maxima = [](std::span<float>) { return absl::OkStatus(); };
+  options.reduce_row_maxima = [](const TensorSpec&, std::span<float>) { return absl::OkStatus(); };
   EXPECT_OK(LoadWeights(whole, plan.ranks[0], device, options).status());
-  for (const char* part : {"w1.weight", "w2.weight"}) {
+  for (const char* part : {"block_sparse_moe.experts.2.w1", "block_sparse_moe.experts.2.w2",
+                           "self_attn.q_proj", "self_attn.o_proj"}) {
     std::vector<TensorToWrite> bad = tensors_;
-    const std::string name = "language_model.model.layers.1.block_sparse_moe.experts.2." + std::string(part);
+    const std::string name = fmt::format("language_model.model.layers.1.{}.weight", part);
     FindTensor(bad, name).values[3] = std::numeric_limits<float>::infinity();
     WriteSafetensors(folder_.File("model.safetensors"), bad);
     ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Open());
@@ -275,6 +280,16 @@ TEST_F(Loader, EmptyVocabularyRunsAreEmptyViews) {
     ASSERT_OK_AND_ASSIGN(const TensorView view, store.Get(name));
     EXPECT_EQ(view.ToString(), "[0, 24] BF16");
   }
+  Layout int8 = MakeLayout(1, 4);
+  int8.projections = WeightFormat::kInt8;
+  ASSERT_OK_AND_ASSIGN(const Plan int8_plan, MakePlan(config_, int8));
+  LoadOptions options;
+  options.reduce_row_maxima = [](const TensorSpec&, std::span<float>) { return absl::OkStatus(); };
+  ASSERT_OK_AND_ASSIGN(const WeightStore int8_store,
+                       LoadWeights(checkpoint, int8_plan.ranks[3], device, options));
+  ASSERT_OK_AND_ASSIGN(const WeightMatrix head, int8_store.Matrix("language_model.lm_head.weight"));
+  EXPECT_EQ(head.w.ToString(), "[0, 24] I8");
+  EXPECT_EQ(head.scale.ToString(), "[0] F32");
 }
 
 TEST_F(Loader, ProgressRisesToOne) {

@@ -35,7 +35,7 @@ const float* AsFloats(const std::byte* from, DType stored, int64_t n, std::array
       }
       break;
     default:
-      FULGER_CHECK(false, "experts stored as {}", Name(stored));
+      FULGER_CHECK(false, "{} to eight bits", Name(stored));
   }
   return buffer.data();
 }

@@ -46,8 +46,9 @@ Stack StackOf(const TensorSpec& spec) {
 
 }  // namespace
 
-DType StoreBuilder::HeldType(DType stored) const {
-  return fulger::HeldType(stored, dtype_ == WeightDType::kF32);
+DType StoreBuilder::HeldType(size_t tensor) const {
+  if (HeldAsInt8(checkpoint_.table()[tensor], rank_)) return DType::kI8;
+  return fulger::HeldType(checkpoint_.source(tensor).dtype, dtype_ == WeightDType::kF32);
 }
 
 absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_t bytes) {
@@ -88,10 +89,15 @@ void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* me
 
 absl::Status StoreBuilder::AddTensor(const TensorSlice& slice) {
   const TensorSpec& spec = checkpoint_.table()[slice.tensor];
-  const DType held = HeldType(checkpoint_.source(slice.tensor).dtype);
+  const DType held = HeldType(slice.tensor);
   ASSIGN_OR_RETURN(std::byte* const memory, Allocate(spec, SliceElements(spec, slice) * Bytes(held)));
   store_.views_[spec.name] = MakeView(memory, held, SliceShape(spec, slice));
-  AddTarget(slice, held, memory);
+  std::byte* scales = nullptr;
+  if (held == DType::kI8) {
+    ASSIGN_OR_RETURN(scales, Allocate(spec, slice.rows.size() * Bytes(DType::kF32)));
+    store_.scales_[spec.name] = TensorView(scales, DType::kF32, {slice.rows.size()});
+  }
+  AddTarget(slice, held, memory, scales);
   return absl::OkStatus();
 }
 
@@ -104,13 +110,12 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
   const std::array<TensorView*, kStacks> views = {&weights.w1, &weights.w3, &weights.w2};
   const std::array<TensorView*, kStacks> scale_views = {&weights.w1_scale, &weights.w3_scale,
                                                         &weights.w2_scale};
-  const bool int8 = rank_.expert_format == WeightFormat::kInt8;
   for (size_t s = 0; s < kStacks; ++s) {
     const TensorSpec& first = table[stacks[s][0].tensor];
     // One type per stack: a single expert stored as F32 makes it F32.
-    DType held = int8 ? DType::kI8 : DType::kBF16;
+    DType held = HeldType(stacks[s][0].tensor);
     for (const TensorSlice& slice : stacks[s]) {
-      if (!int8 && HeldType(checkpoint_.source(slice.tensor).dtype) == DType::kF32) held = DType::kF32;
+      if (HeldType(slice.tensor) == DType::kF32) held = DType::kF32;
     }
     const int64_t one = SliceElements(first, stacks[s][0]) * Bytes(held);
     ASSIGN_OR_RETURN(std::byte * memory, Allocate(first, one * rank_.experts.size()));
@@ -118,7 +123,7 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
     *views[s] = TensorView(memory, held, {rank_.experts.size(), shape[0], shape[1]});
     std::byte* scales = nullptr;
     const int64_t scale_bytes = shape[0] * Bytes(DType::kF32);
-    if (int8) {
+    if (held == DType::kI8) {
       ASSIGN_OR_RETURN(scales, Allocate(first, scale_bytes * rank_.experts.size()));
       *scale_views[s] = TensorView(scales, DType::kF32, {rank_.experts.size(), shape[0]});
     }
@@ -126,7 +131,7 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
       const int64_t expert = table[slice.tensor].expert - rank_.experts.begin;
       std::byte* const place = memory + one * expert;
       store_.views_[table[slice.tensor].name] = MakeView(place, held, shape);
-      AddTarget(slice, held, place, int8 ? scales + scale_bytes * expert : nullptr);
+      AddTarget(slice, held, place, scales == nullptr ? nullptr : scales + scale_bytes * expert);
     }
   }
   return absl::OkStatus();
@@ -139,8 +144,9 @@ void StoreBuilder::AddEmptyVocabulary() {
     const bool mine = (table[i].component == Component::kEmbedding && rank_.first_stage) ||
                       (table[i].component == Component::kLmHead && rank_.last_stage);
     if (!mine) continue;
-    store_.views_[table[i].name] =
-        TensorView(nullptr, HeldType(checkpoint_.source(i).dtype), {0, table[i].shape[1]});
+    const DType held = HeldType(i);
+    store_.views_[table[i].name] = TensorView(nullptr, held, {0, table[i].shape[1]});
+    if (held == DType::kI8) store_.scales_[table[i].name] = TensorView(nullptr, DType::kF32, {0});
   }
 }
 

@@ -46,7 +46,7 @@ class StoreBuilder {
   WeightStore Take() { return std::move(store_); }
 
  private:
-  DType HeldType(DType stored) const;
+  DType HeldType(size_t tensor) const;  // of one tensor of the table
   absl::StatusOr<std::byte*> Allocate(const TensorSpec& spec, int64_t bytes);
   absl::Status AddTensor(const TensorSlice& slice);
   absl::Status AddExperts(const std::vector<TensorSlice>& slices);  // of one layer

@@ -10,6 +10,13 @@ absl::StatusOr<TensorView> WeightStore::Get(std::string_view name) const {
   return it->second;
 }
 
+absl::StatusOr<WeightMatrix> WeightStore::Matrix(std::string_view name) const {
+  WeightMatrix matrix;
+  ASSIGN_OR_RETURN(matrix.w, Get(name));
+  if (const auto scale = scales_.find(name); scale != scales_.end()) matrix.scale = scale->second;
+  return matrix;
+}
+
 absl::StatusOr<ExpertWeights> WeightStore::Experts(int64_t layer) const {
   const auto it = experts_.find(layer);
   if (it == experts_.end()) return NotFound("experts of layer {}: not on this rank", layer);

@@ -14,6 +14,12 @@
 
 namespace fulger {
 
+// A matrix [rows, columns] as it is held.
+struct WeightMatrix {
+  TensorView w;
+  TensorView scale;  // float32 [rows]; empty unless w is int8
+};
+
 // The experts that this rank holds of one layer, in ascending order, cut to its intermediate columns.
 struct ExpertWeights {
   TensorView w1;  // [E_local, F_local, H]
@@ -25,12 +31,14 @@ struct ExpertWeights {
 
 // Filled by LoadWeights and constant from then on; views live as long as the store, which the Device must
 // outlive. Element types: F32 or BF16, per tensor as stored (F16 becomes F32); one type within a stack of
-// experts; int8 experts where the plan says so.
+// experts; int8 where the plan says so (HeldAsInt8).
 class WeightStore {
  public:
   // The rank's slice, contiguous, by the tensor's name in model/tensors.h. A rank whose run of the vocabulary
   // is empty gets [0, hidden]. NOT_FOUND: the plan gives this rank nothing of it.
   absl::StatusOr<TensorView> Get(std::string_view name) const;
+  // The same with the scales of its rows; of experts: Experts.
+  absl::StatusOr<WeightMatrix> Matrix(std::string_view name) const;
   // Also one expert of a layer: Get("...experts.3.w1.weight") is an entry of this stack.
   absl::StatusOr<ExpertWeights> Experts(int64_t layer) const;
 
@@ -43,6 +51,7 @@ class WeightStore {
 
   std::vector<Buffer> buffers_;
   std::map<std::string, TensorView, std::less<>> views_;
+  std::map<std::string, TensorView, std::less<>> scales_;  // of int8 projections
   std::map<int64_t, ExpertWeights> experts_;
   ComponentBytes bytes_{};
 };

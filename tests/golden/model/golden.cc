@@ -59,6 +59,7 @@ absl::Status ModelCase::Parse(const std::string& text) {
     config_path_ = DataFolder() + "/" + meta.at("config").get<std::string>();
     weight_seed_ = meta.at("weight_seed").get<uint64_t>();
     tie_gate_layers_ = meta.at("tie_gate_layers").get<std::vector<int>>();
+    int8_ = meta.value("int8", false);
     for (const Json& image : meta.at("images")) images_.push_back(ParseImage(image));
     ASSIGN_OR_RETURN(const std::string bin, ReadFile(DataFolder() + "/" + meta.at("bin").get<std::string>()));
     const auto expected = meta.at("bin_bytes").get<size_t>();

@@ -43,6 +43,8 @@ class ModelCase {
   uint64_t weight_seed() const { return weight_seed_; }
   // Layers whose router is FillTieGate instead of the formula.
   const std::vector<int>& tie_gate_layers() const { return tie_gate_layers_; }
+  // Whether the answers are those of weights in eight bits: experts, attention's projections and lm_head.
+  bool int8() const { return int8_; }
   const std::vector<Image>& images() const { return images_; }
 
   // An array by name; a name that the file does not have, or of the other type, is NOT_FOUND.
@@ -64,6 +66,7 @@ class ModelCase {
   std::string name_, model_, config_path_;
   uint64_t weight_seed_ = 0;
   std::vector<int> tie_gate_layers_;
+  bool int8_ = false;
   std::vector<Image> images_;
   std::map<std::string, Array, std::less<>> arrays_;
 };

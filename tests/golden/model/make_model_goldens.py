@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+import int8_weights
 import model_configs
 import oracle
 import reference
@@ -192,7 +193,7 @@ def arrays(case, m, r):
 def write(case, m, r, source):
     blob = arrays(case, m, r)
     meta = {"case": case.name, "model": m.id, "config": f"configs/{m.id}.json", "weight_seed": m.weight_seed,
-            "tie_gate_layers": list(m.tie_gate_layers), "images": r["inputs"].images, "bin": case.name + ".bin",
+            "tie_gate_layers": list(m.tie_gate_layers), **({"int8": True} if case.int8 else {}), "images": r["inputs"].images, "bin": case.name + ".bin",
             "bin_bytes": len(blob.bytes), "arrays": blob.table,
             "prompt_seed": r["seed"], "min_gap_required": MIN_GAP, "min_gap": float(f"{r['gaps'].min():.3g}"),
             "min_routing_margin": float(f"{r['margin']:.3g}") if np.isfinite(r["margin"]) else None,
@@ -220,11 +221,17 @@ def has_native():
     return importlib.util.find_spec("transformers.models.minimax_vl_01") is not None
 
 
-def build(m, kind):
+def build(m, kind, int8):
+    """The two sources, of the same weights."""
+    weights = reference.released_weights(m)
+    if int8:
+        weights = {k: reference.torch.from_numpy(np.asarray(v))
+                   for k, v in int8_weights.int8_weights({k: v.numpy() for k, v in weights.items()}).items()}
+    orc = oracle.Oracle(m, {k: v.numpy() for k, v in weights.items()})
     if kind == "composed":
-        return reference.Composed(m)
+        return reference.Composed(m, weights), orc
     import reference_native  # fails to import where transformers has no such model
-    return reference_native.Native(m)
+    return reference_native.Native(m, weights), orc
 
 
 def main():
@@ -237,9 +244,9 @@ def main():
         parser.error(f"no such cases: {sorted(unknown)}")
     cases = [c for c in reference_cases.CASES if not args.cases or c.name in args.cases]
     os.makedirs(DATA, exist_ok=True)
-    for model_id, group in itertools.groupby(cases, key=lambda c: c.model):
+    for (model_id, int8), group in itertools.groupby(cases, key=lambda c: (c.model, c.int8)):
         m = model_configs.MODELS[model_id]
-        ref, orc = build(m, args.reference), oracle.Oracle(m)
+        ref, orc = build(m, args.reference, int8)
         for case in group:
             start = time.monotonic()
             found, seed = None, 0

@@ -72,10 +72,13 @@ def image_tokens(m, height, width):
 
 
 class Oracle:
-    def __init__(self, m):
+    def __init__(self, m, weights=None):
+        """weights: {released name: array}; without them, those of the formula."""
         self.m = m
-        self.w = {name: np.asarray(tiny_checkpoint.weight(m, name, shape), dtype=np.float64).reshape(shape)
-                  for name, shape in model_configs.tensors(m)}
+        if weights is None:
+            weights = {name: np.asarray(tiny_checkpoint.weight(m, name, shape)).reshape(shape)
+                       for name, shape in model_configs.tensors(m)}
+        self.w = {name: np.asarray(value, dtype=np.float64) for name, value in weights.items()}
         self.prefix = "" if m.vision is None else "language_model."
 
     # --- vision ---

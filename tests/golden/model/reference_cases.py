@@ -18,6 +18,7 @@ class Case:
     name: str
     model: str
     parts: tuple  # of int (so many random text ids) or Picture
+    int8: bool = False  # experts, projections and head rounded to eight bits (int8_weights.py)
 
 
 P = Picture
@@ -35,6 +36,7 @@ CASES = (
     Case("g2_image_middle", "g2", (6, P(50, 30), 7)),
     Case("g2_image_last", "g2", (11, P(20, 60))),
     Case("g2_images", "g2", (3, P(48, 48), 4, P(24, 70), 2, P(100, 31), 5)),
+    Case("g2_int8", "g2", (6, P(50, 30), 7), int8=True),
     Case("g3_t1", "g3", (1,)),
     Case("g3_t255", "g3", (255,)),
     Case("g3_t256", "g3", (256,)),
