@@ -45,6 +45,7 @@ Json ToJson(const Layout& l) {
           {"vision_ranks", l.vision},
           {"stage_layers", l.stage_layers},
           {"experts", Name(l.experts)},
+          {"projections", Name(l.projections)},
           {"ranks", l.ranks()}};
 }
 

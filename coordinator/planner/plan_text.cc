@@ -166,6 +166,7 @@ std::vector<std::string> ServeFlagsOf(const PlanReport& r, const Candidate& c) {
   if (l.vision > 0) add("--vision-ranks", std::to_string(l.vision));
   if (!l.stage_layers.empty()) add("--stage-layers", fmt::format("{}", fmt::join(l.stage_layers, ",")));
   if (l.experts != WeightFormat::kStored) add("--experts", std::string(Name(l.experts)));
+  if (l.projections != WeightFormat::kStored) add("--projections", std::string(Name(l.projections)));
   add("--max-sequences", std::to_string(c.sequences));
   add("--anchors", std::to_string(c.anchors));
   add("--cache-tokens", std::to_string(c.sizes.blocks * c.sizes.block_size));

@@ -14,6 +14,7 @@
 namespace fulger {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -100,7 +101,8 @@ TEST(StageCuts, NoCutIsLighter) {
 
 TEST(LayerWeights, SumsAreWhatTheRankHolds) {
   for (const Layout& layout : {Layout{.pp = 3, .tp = 8, .ep = 4}, Layout{.pp = 2, .tp = 16, .vision = 1},
-                               Layout{.pp = 4, .tp = 2, .ep = 2, .experts = WeightFormat::kInt8}}) {
+                               Layout{.pp = 4, .tp = 2, .ep = 2, .experts = WeightFormat::kInt8},
+                               Layout{.pp = 2, .tp = 8, .projections = WeightFormat::kInt8}}) {
     const Plan plan = Value(MakePlan(Vl01().config, layout));
     LayerWeights weights(Vl01(), false);
     for (int p = 0; p < layout.pp; ++p) {
@@ -123,6 +125,24 @@ TEST(FindLayouts, BfloatFitsOneNodeOfH200AndTwoOfH100) {
   wishes.experts = {WeightFormat::kInt8};
   EXPECT_TRUE(Has(Value(FindLayouts(Vl01(), Gpus("h100", 1), wishes)).fitting,
                   {.tp = 8, .experts = WeightFormat::kInt8}));
+}
+
+TEST(FindLayouts, Int8ProjectionsOnlyWhereTheyAreAskedFor) {
+  PlanWishes wishes;
+  wishes.context = 4096;
+  const Cluster cluster = Gpus("h200", 1);
+  for (const Candidate& c : Value(FindLayouts(Vl01(), cluster, wishes)).fitting) {
+    EXPECT_EQ(c.layout().projections, WeightFormat::kStored);
+  }
+  wishes.projections = {WeightFormat::kStored, WeightFormat::kInt8};
+  const Candidates found = Value(FindLayouts(Vl01(), cluster, wishes));
+  const Layout both{.tp = 8, .experts = WeightFormat::kInt8, .projections = WeightFormat::kInt8};
+  EXPECT_TRUE(Has(found.fitting, both));
+  EXPECT_TRUE(Has(found.fitting, {.tp = 8, .experts = WeightFormat::kInt8}));
+  // Fewer bytes to read and nothing else: the best of all when latency is asked for.
+  const Candidate& best = found.fitting.front();
+  EXPECT_EQ(best.layout().projections, WeightFormat::kInt8);
+  EXPECT_THAT(ServeFlagsOf({Vl01(), cluster, wishes, found}, best), Contains("--projections"));
 }
 
 TEST(FindLayouts, ARefusalShowsItsArithmetic) {

@@ -239,9 +239,12 @@ std::vector<Layout> LayoutsToTry(const PlannedModel& model, const Cluster& clust
         }
         layout.vision = vision;
         layout.stage_layers = wishes.stage_layers;
-        for (const WeightFormat format : wishes.experts) {
-          layout.experts = format;
-          layouts.push_back(layout);
+        for (const WeightFormat experts : wishes.experts) {
+          for (const WeightFormat projections : wishes.projections) {
+            layout.experts = experts;
+            layout.projections = projections;
+            layouts.push_back(layout);
+          }
         }
       }
     }

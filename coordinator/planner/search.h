@@ -28,6 +28,7 @@ struct PlanWishes {
   int vision = -1;
   std::vector<int> stage_layers;
   std::vector<WeightFormat> experts = {WeightFormat::kStored, WeightFormat::kInt8};
+  std::vector<WeightFormat> projections = {WeightFormat::kStored};
   int64_t context = 8192;  // tokens of each sequence, prompt and answer
   int64_t max_sequences = 32;
   int64_t anchors = 32;
