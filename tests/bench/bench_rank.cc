@@ -29,6 +29,7 @@ absl::Status BenchRank::Initialise() {
   layout.tp = fabric_->size() / options_.pp;
   layout.ep = options_.ep;
   layout.experts = options_.experts;
+  layout.projections = options_.projections;
   ASSIGN_OR_RETURN(plan_, MakePlan(config_, layout));
   table_ = TensorTable(config_);
   ASSIGN_OR_RETURN(device_, MakeTimedCpuDevice(options_.device, &ops_));

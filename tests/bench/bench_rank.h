@@ -23,6 +23,7 @@ struct BenchRankOptions {
   int pp = 1;  // stages; tp is what the ranks leave
   int ep = 1;
   WeightFormat experts = WeightFormat::kStored;
+  WeightFormat projections = WeightFormat::kStored;
   int64_t max_tokens = 0;  // of one step
   int64_t max_context = 0;
   int64_t max_batch = 0;

@@ -76,8 +76,9 @@ class Suite:
 
     def has(self, extra):
         known = subprocess.run([self.program("fulger-step-bench"), "--help"], capture_output=True, text=True, check=False).stdout
-        if extra and extra[0] not in known:
-            raise Skipped(f"fulger-step-bench has no {extra[0]} yet")
+        for flag in extra:
+            if flag.startswith("--") and flag not in known:
+                raise Skipped(f"fulger-step-bench has no {flag} yet")
 
     def python_peer(self, script, *arguments, limit=None):
         return Worker([sys.executable, HERE / script, *arguments], env=dict(os.environ, OMP_NUM_THREADS=str(self.threads)),

@@ -3,7 +3,7 @@
 // them. The limits are measured right before and after each round with the same threads. Not a test: numbers
 // of a shared machine vary.
 //
-//   fulger-step-bench [--dir D | --model M] [--threads N] [--experts E] [--batch B,..] [--rounds R] ..
+//   fulger-step-bench [--dir D | --model M] [--threads N] [--experts E] [--projections P] [--batch B,..] ..
 //   mpirun -np 2 fulger-step-bench --transport mpi --threads 1      tensor parallel: times alone
 //
 // `fulger bench latency` runs it.
@@ -44,6 +44,7 @@ struct Flags {
   std::string json;
   std::string only;
   std::string experts = "stored";
+  std::string projections = "stored";
   DeviceOptions device;
   int rounds = 5;
   int tokens = 24;
@@ -181,6 +182,7 @@ class Bench {
     out["device"] = rank_.device().Describe();
     out["ranks"] = rank_.ranks();
     out["experts"] = flags_.experts;
+    out["projections"] = flags_.projections;
     if (alone()) {
       out["read_bytes_per_second"] = Median(read_);
       out["flops_per_second"] = Median(peak_);
@@ -236,16 +238,19 @@ absl::Status Main(const Flags& flags) {
   cases.push_back({.name = fmt::format("prefill {}", flags.prompt), .batch = 1, .prompt = flags.prompt});
   const int64_t batch = std::ranges::max(flags.batches);
   ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", flags.experts));
+  ASSIGN_OR_RETURN(const WeightFormat projections, WeightFormatFromName("projections", flags.projections));
   ASSIGN_OR_RETURN(const auto rank,
                    BenchRank::Start({.dir = random ? flags.dir : flags.model,
                                      .transport = flags.transport,
                                      .device = flags.device,
                                      .experts = experts,
+                                     .projections = projections,
                                      .max_tokens = std::max(flags.prompt, batch * flags.context),
                                      .max_context = std::max(flags.prompt, flags.context + flags.tokens) + 16,
                                      .max_batch = batch}));
   if (rank->rank() == 0) {
-    std::printf("%s; experts %s\n", rank->device().Describe().c_str(), flags.experts.c_str());
+    std::printf("%s; experts %s, projections %s\n", rank->device().Describe().c_str(), flags.experts.c_str(),
+                flags.projections.c_str());
   }
   return Bench(flags, *rank).Run(cases);
 }
@@ -267,6 +272,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", flags.device.threads, "compute threads; 0: all cores")->capture_default_str();
   app.add_option("--kernels", flags.device.kernels, "auto, avx512, avx2 or portable")->capture_default_str();
   app.add_option("--experts", flags.experts, "stored or int8")->capture_default_str();
+  app.add_option("--projections", flags.projections, "stored or int8")->capture_default_str();
   app.add_option("--transport", flags.transport, "single, or mpi under mpirun")->capture_default_str();
   app.add_option("--rounds", flags.rounds, "interleaved repetitions")
       ->check(CLI::PositiveNumber)
