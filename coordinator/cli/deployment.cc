@@ -40,6 +40,7 @@ absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
   layout.vision = flags.vision;
   layout.stage_layers = flags.stage_layers;
   ASSIGN_OR_RETURN(layout.experts, WeightFormatFromName("experts", flags.experts));
+  ASSIGN_OR_RETURN(layout.projections, WeightFormatFromName("projections", flags.projections));
   return layout;
 }
 
@@ -138,6 +139,9 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
   app->add_option("--stage-layers", flags->stage_layers, "layers of each stage: a,b,...; default: even")
       ->delimiter(',');
   add("--experts", flags->experts, "how experts are held: stored (as in the checkpoint) or int8")
+      ->check(CLI::IsMember({"stored", "int8"}));
+  add("--projections", flags->projections,
+      "how attention's matrices and lm_head are held: stored (as in the checkpoint) or int8")
       ->check(CLI::IsMember({"stored", "int8"}));
   add("--device", flags->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
   app->add_option("--transport", flags->transport,

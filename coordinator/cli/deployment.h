@@ -27,6 +27,7 @@ struct DeploymentFlags {
   int replicas = 1;
   std::vector<int> stage_layers;
   std::string experts = "stored";
+  std::string projections = "stored";
   std::string device = "cpu";
   std::string transport;  // empty: single for one rank, mpi for several
   std::string control;

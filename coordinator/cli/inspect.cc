@@ -61,11 +61,18 @@ std::map<std::string, ComponentSum> Components(const Checkpoint& checkpoint) {
   return sums;
 }
 
+// That layouts are computed for.
+struct Formats {
+  WeightFormat experts = WeightFormat::kStored;
+  WeightFormat projections = WeightFormat::kStored;
+};
+
 std::vector<LayoutRow> LayoutRows(const ModelConfig& config, const std::vector<TensorSpec>& table,
-                                  DType dtype, WeightFormat experts, int ranks) {
+                                  DType dtype, const Formats& formats, int ranks) {
   std::vector<LayoutRow> rows;
   for (Layout layout : PossibleLayouts(config, ranks)) {
-    layout.experts = experts;
+    layout.experts = formats.experts;
+    layout.projections = formats.projections;
     const auto plan = MakePlan(config, layout);
     if (!plan.ok()) continue;
     LayoutRow row{.layout = layout, .ep = {layout.ep}, .largest = 0};
@@ -94,17 +101,17 @@ struct Report {
   std::map<std::string, ComponentSum> components;
   std::map<int, std::vector<LayoutRow>> layouts;
   ComponentSum total;
-  WeightFormat experts = WeightFormat::kStored;
+  Formats formats;
 };
 
-Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint, WeightFormat experts) {
-  Report report{config, checkpoint, Components(checkpoint), {}, {}, experts};
+Report MakeReport(const ModelConfig& config, const Checkpoint& checkpoint, const Formats& formats) {
+  Report report{config, checkpoint, Components(checkpoint), {}, {}, formats};
   for (const auto& [name, sum] : report.components) {
     report.total.parameters += sum.parameters;
     report.total.bytes += sum.bytes;
   }
   for (const int ranks : kRankCounts) {
-    auto rows = LayoutRows(config, checkpoint.table(), MainType(checkpoint.audit()), experts, ranks);
+    auto rows = LayoutRows(config, checkpoint.table(), MainType(checkpoint.audit()), formats, ranks);
     if (!rows.empty()) report.layouts[ranks] = std::move(rows);
   }
   return report;
@@ -159,8 +166,9 @@ void PrintAudit(const Report& report, bool all) {
 }
 
 void PrintLayouts(const Report& report) {
-  Print(fmt::format("layouts      weights per rank in {}, experts {}, largest rank of each",
-                    Name(MainType(report.checkpoint.audit())), Name(report.experts)));
+  Print(fmt::format("layouts      weights per rank in {}, experts {}, projections {}, largest rank of each",
+                    Name(MainType(report.checkpoint.audit())), Name(report.formats.experts),
+                    Name(report.formats.projections)));
   for (const auto& [ranks, rows] : report.layouts) {
     for (const LayoutRow& row : rows) {
       Print(fmt::format("  {:>3} ranks: pp {:<2} x tp {:<2} {:>12}   ep {}", ranks, row.layout.pp,
@@ -201,7 +209,8 @@ Json ToJson(const Report& report) {
                          {"pp", row.layout.pp},
                          {"tp", row.layout.tp},
                          {"ep", row.ep},
-                         {"experts", Name(report.experts)},
+                         {"experts", Name(report.formats.experts)},
+                         {"projections", Name(report.formats.projections)},
                          {"largest_rank_bytes", row.largest},
                          {"smallest_stage_bytes", row.smallest}});
     }
@@ -209,17 +218,27 @@ Json ToJson(const Report& report) {
   return json;
 }
 
+struct InspectFlags {
+  std::string dir;
+  std::string experts = "stored";
+  std::string projections = "stored";
+  bool all = false, json = false;
+};
+
 // OK: nothing is missing and nothing has another shape.
-absl::StatusOr<bool> Inspect(const std::string& dir, const std::string& experts_name, bool all, bool json) {
-  ASSIGN_OR_RETURN(const WeightFormat experts, WeightFormatFromName("experts", experts_name));
+absl::StatusOr<bool> Inspect(const InspectFlags& flags) {
+  const std::string& dir = flags.dir;
+  Formats formats;
+  ASSIGN_OR_RETURN(formats.experts, WeightFormatFromName("experts", flags.experts));
+  ASSIGN_OR_RETURN(formats.projections, WeightFormatFromName("projections", flags.projections));
   ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(dir));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir, config));
-  const Report report = MakeReport(config, checkpoint, experts);
-  if (json) {
+  const Report report = MakeReport(config, checkpoint, formats);
+  if (flags.json) {
     Print(ToJson(report).dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
     PrintConfig(config);
-    PrintAudit(report, all);
+    PrintAudit(report, flags.all);
     PrintLayouts(report);
   }
   return checkpoint.audit().ok();
@@ -228,22 +247,22 @@ absl::StatusOr<bool> Inspect(const std::string& dir, const std::string& experts_
 }  // namespace
 
 void AddInspect(CLI::App* app, int* exit_code) {
-  struct Flags {
-    std::string dir;
-    std::string experts = "stored";
-    bool all = false, json = false;
-  };
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app->add_subcommand("inspect", "audit a checkpoint without reading its weights");
   command->add_option("DIR", flags->dir, "checkpoint folder")->required();
   command->add_option("--experts", flags->experts, "format of experts that layouts are computed for")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"stored", "int8"}));
+  command
+      ->add_option("--projections", flags->projections,
+                   "format of attention's matrices and lm_head that layouts are computed for")
       ->capture_default_str()
       ->check(CLI::IsMember({"stored", "int8"}));
   command->add_flag("--all", flags->all, "list every finding");
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer("Exit code 0: complete; 3: tensors are missing or misshapen; 1: not readable.");
   command->callback([flags, exit_code] {
-    const auto complete = Inspect(flags->dir, flags->experts, flags->all, flags->json);
+    const auto complete = Inspect(*flags);
     if (!complete.ok()) std::fprintf(stderr, "fulger inspect: %s\n", Message(complete.status()).c_str());
     *exit_code = !complete.ok() ? 1 : *complete ? 0 : 3;
   });

@@ -44,6 +44,12 @@ absl::StatusOr<Cluster> LoadCluster(const PlanFlags& flags) {
   return cluster;
 }
 
+absl::StatusOr<std::vector<WeightFormat>> FormatsToTry(std::string_view kind, const std::string& flag) {
+  if (flag == "any") return std::vector<WeightFormat>{WeightFormat::kStored, WeightFormat::kInt8};
+  ASSIGN_OR_RETURN(const WeightFormat format, WeightFormatFromName(kind, flag));
+  return std::vector<WeightFormat>{format};
+}
+
 }  // namespace
 
 void AddPlanFlags(CLI::App* app, PlanFlags* flags) {
@@ -70,6 +76,8 @@ void AddPlanFlags(CLI::App* app, PlanFlags* flags) {
   add("--goal", flags->goal, "latency, throughput or context")
       ->check(CLI::IsMember({"latency", "throughput", "context"}));
   add("--experts", flags->experts, "stored, int8, or any: both are tried")
+      ->check(CLI::IsMember({"any", "stored", "int8"}));
+  add("--projections", flags->projections, "attention's matrices and lm_head: stored, int8, or any")
       ->check(CLI::IsMember({"any", "stored", "int8"}));
   add("--weight-dtype", flags->weight_dtype, "keep (as stored) or f32")
       ->check(CLI::IsMember({"keep", "f32"}));
@@ -107,10 +115,8 @@ absl::StatusOr<PlanInputs> LoadPlanInputs(const PlanFlags& flags) {
   ASSIGN_OR_RETURN(in.model, LoadPlannedModel(flags.model, flags.weight_dtype == "f32"));
   in.wishes = flags.wishes;
   ASSIGN_OR_RETURN(in.wishes.goal, PlanGoalFromName(flags.goal));
-  if (flags.experts != "any") {
-    ASSIGN_OR_RETURN(const WeightFormat format, WeightFormatFromName("experts", flags.experts));
-    in.wishes.experts = {format};
-  }
+  ASSIGN_OR_RETURN(in.wishes.experts, FormatsToTry("experts", flags.experts));
+  ASSIGN_OR_RETURN(in.wishes.projections, FormatsToTry("projections", flags.projections));
   return in;
 }
 

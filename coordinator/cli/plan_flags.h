@@ -22,6 +22,7 @@ struct PlanFlags {
   double storage_gb = 0;
   std::string goal = "latency";
   std::string experts = "any";
+  std::string projections = "stored";
   std::string weight_dtype = "keep";
   PlanWishes wishes;
 };

@@ -77,6 +77,7 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                {"dtypes",
                 {{"weights", flags.weight_dtype},
                  {"experts", flags.experts},
+                 {"projections", flags.projections},
                  {"activations", "f32"},
                  {"cache", "f32"}}},
                {"layout", LayoutJson(plan.layout)},

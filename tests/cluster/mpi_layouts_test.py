@@ -14,6 +14,7 @@ import sys
 # (tp, pp, ep, vision ranks)
 LAYOUTS = [(2, 1, 2, 0), (4, 1, 2, 0), (8, 1, 4, 0), (1, 4, 1, 0), (2, 2, 2, 1), (4, 2, 4, 1)]
 INT8_LAYOUTS = [(2, 1, 1, 0), (4, 1, 2, 0)]  # columns of experts cut over two ranks; cut and dealt out
+STORED, INT8_EXPERTS, INT8 = (), ("--experts", "int8"), ("--experts", "int8", "--projections", "int8")
 REQUESTS = {
     "text, greedy": ["--prompt", "The quick brown fox", "--temperature", "0", "--max-tokens", "48"],
     "picture, greedy": ["--prompt", "What is on it?", "--image", "PICTURE", "--temperature", "0", "--max-tokens", "32"],
@@ -23,10 +24,10 @@ REQUESTS = {
 LIMIT_SECONDS = 60
 
 
-def generate(bin_dir, checkpoint, layout, arguments, experts="stored"):
+def generate(bin_dir, checkpoint, layout, arguments, formats):
     tp, pp, ep, vision = layout
     command = [f"{bin_dir}/fulger", "generate", "--model", checkpoint, "--json", "--weight-dtype", "f32", "--threads", "1",
-               "--experts", experts, "--max-context", "1024", "--tp", str(tp), "--pp", str(pp), "--ep", str(ep), "--vision-ranks", str(vision),
+               *formats, "--max-context", "1024", "--tp", str(tp), "--pp", str(pp), "--ep", str(ep), "--vision-ranks", str(vision),
                *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     if run.returncode != 0:
@@ -39,18 +40,19 @@ def generate(bin_dir, checkpoint, layout, arguments, experts="stored"):
 def main():
     bin_dir, checkpoint, picture = sys.argv[1:4]
     failed = 0
-    runs = [(name, arguments, "stored", LAYOUTS) for name, arguments in REQUESTS.items()]
-    runs.append(("text, int8", REQUESTS["text, greedy"], "int8", INT8_LAYOUTS))
-    for name, arguments, experts, layouts in runs:
+    runs = [(name, arguments, STORED, LAYOUTS) for name, arguments in REQUESTS.items()]
+    runs.append(("text, int8 experts", REQUESTS["text, greedy"], INT8_EXPERTS, INT8_LAYOUTS))
+    runs.append(("text, int8", REQUESTS["text, greedy"], INT8, INT8_LAYOUTS))
+    for name, arguments, formats, layouts in runs:
         arguments = [picture if a == "PICTURE" else a for a in arguments]
-        expected = generate(bin_dir, checkpoint, (1, 1, 1, 0), arguments, experts)
+        expected = generate(bin_dir, checkpoint, (1, 1, 1, 0), arguments, formats)
         if len(set(expected)) < 4:
             raise SystemExit(f"{name}: the answer {expected} is too uniform to tell layouts apart")
         for layout in layouts:
-            ids = generate(bin_dir, checkpoint, layout, arguments, experts)
+            ids = generate(bin_dir, checkpoint, layout, arguments, formats)
             same = ids == expected
             failed += not same
-            print(f"{name:16} tp {layout[0]} pp {layout[1]} ep {layout[2]} vision {layout[3]}: "
+            print(f"{name:18} tp {layout[0]} pp {layout[1]} ep {layout[2]} vision {layout[3]}: "
                   f"{'same' if same else 'DIFFERENT'} {len(ids)} tokens", flush=True)
             if not same:
                 print(f"  expected {expected}\n  found    {ids}")

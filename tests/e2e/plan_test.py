@@ -24,15 +24,18 @@ def plan(*flags, code=0):
 
 
 def case_holds_what_ranks_report():
-    for layout, experts in ((["--tp", "2", "--pp", "2", "--ep", "2", "--vision-ranks", "1", "--stage-layers", "3,5"], "stored"),
-                            (["--tp", "1", "--pp", "1", "--ep", "1", "--vision-ranks", "0"], "int8"),
-                            (["--tp", "2", "--pp", "1", "--ep", "1", "--vision-ranks", "0", "--weight-dtype", "f32"], "stored")):
-        shape = [*layout, "--experts", experts, *SIZES]
+    for layout, experts, projections in (
+            (["--tp", "2", "--pp", "2", "--ep", "2", "--vision-ranks", "1", "--stage-layers", "3,5"], "stored", "stored"),
+            (["--tp", "1", "--pp", "1", "--ep", "1", "--vision-ranks", "0"], "int8", "stored"),
+            (["--tp", "2", "--pp", "1", "--ep", "1", "--vision-ranks", "0"], "int8", "int8"),
+            (["--tp", "2", "--pp", "1", "--ep", "1", "--vision-ranks", "0", "--weight-dtype", "f32"], "stored", "stored")):
+        shape = [*layout, "--experts", experts, "--projections", projections, *SIZES]
         told = json.loads(plan("--model", MODEL, "--cpu-ranks", "5", "--json", "--max-step-tokens", "512", *shape))
         assert len(told["layouts"]) == 1, told["layouts"]
         with Server(FULGER, MODEL, *shape) as server:
             info = server.wait_ready().info()
         assert told["layouts"][0]["plan_hash"] == info["plan_hash"]
+        assert info["dtypes"]["experts"] == experts and info["dtypes"]["projections"] == projections, info["dtypes"]
         ranks = told["layouts"][0]["ranks"]
         assert len(ranks) == len(info["ranks"])
         for expected, found in zip(ranks, info["ranks"]):

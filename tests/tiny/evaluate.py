@@ -4,7 +4,8 @@
     evaluate.py FOLDER [--fulger BUILD_DIR] [--prove] [--limit N]
 
 The reference reads the folder's own files (bf16 weights, computed in float32; pictures by Pillow, text by HF tokenizers) and
-decodes greedily with its cache. Fulger serves the folder in float32, bf16 and int8 and is asked the same over HTTP. Prints
+decodes greedily with its cache. Fulger serves the folder in float32, bf16, with int8 experts and all int8, and is asked the
+same over HTTP. Prints
 accuracies by kind and how many answers are the reference's own. --prove compares the training form with the reference.
 """
 import argparse
@@ -29,7 +30,8 @@ import train
 import reference  # after train: it turns gradients off
 
 LONGEST = 24  # tokens of an answer
-SETTINGS = {"float32": ("--weight-dtype", "f32"), "bf16": ("--weight-dtype", "keep"), "int8": ("--experts", "int8")}
+SETTINGS = {"float32": ("--weight-dtype", "f32"), "bf16": ("--weight-dtype", "keep"), "int8": ("--experts", "int8"),
+            "all int8": ("--experts", "int8", "--projections", "int8")}
 
 
 def read_tensors(folder):

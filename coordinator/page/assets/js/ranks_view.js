@@ -16,7 +16,7 @@ function facts(info) {
     row('model', `${info.model.name}, ${info.model.type}`),
     row('layout', layoutText(info.layout)),
     row('runs on', `${info.device}, ${info.transport}`),
-    row('numbers', `weights ${info.dtypes.weights}, experts ${info.dtypes.experts}, activations ${info.dtypes.activations}, cache ${info.dtypes.cache}`),
+    row('numbers', `weights ${info.dtypes.weights}, experts ${info.dtypes.experts}, projections ${info.dtypes.projections}, activations ${info.dtypes.activations}, cache ${info.dtypes.cache}`),
     row('context', `${number(info.limits.max_context)} tokens, ${number(info.limits.max_sequences)} at once`),
     row('fingerprint', el('code', {}, info.model.fingerprint.slice(0, 12))),
     row('version', info.version));
