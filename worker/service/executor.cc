@@ -36,6 +36,14 @@ absl::StatusOr<Layout> FromSpec(const v1::LayoutSpec& spec) {
                 .projections = projections};
 }
 
+// Says before anything is read what the ops would say in the first step.
+absl::Status CheckFormats(const Device& device, const Layout& layout) {
+  const bool int8 = layout.experts == WeightFormat::kInt8 || layout.projections == WeightFormat::kInt8;
+  if (!int8 || !device.name().starts_with("cuda")) return absl::OkStatus();
+  return Unimplemented("{}: int8 weights run on the CPU only: use --experts stored --projections stored",
+                       device.name());
+}
+
 // The N of "cuda:N"; 0 for other devices, which do not use it.
 int GpuOf(const Device& device) {
   const std::string name = device.name();
@@ -150,6 +158,7 @@ absl::Status Executor::SetUp(Rank& rank) {
   rank.table = TensorTable(rank.config);
   ASSIGN_OR_RETURN(rank.device,
                    MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels}));
+  RETURN_IF_ERROR(CheckFormats(*rank.device, layout));
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
   // MPI and NCCL would hang where a firewall drops what one host sends to another.
