@@ -11,8 +11,10 @@
 #include "base/bfloat16.h"
 #include "base/bounded_queue.h"
 #include "base/clock.h"
+#include "base/device_list.h"
 #include "base/file.h"
 #include "base/gate.h"
+#include "base/human_bytes.h"
 #include "base/markup.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -128,6 +130,34 @@ TEST(File, NamesTheFileAndTheOffset) {
 TEST(EscapeMarkup, NothingStaysAMark) {
   EXPECT_EQ(EscapeMarkup("<a b=\"c\">d & 'e'</a>"), "&lt;a b=&quot;c&quot;&gt;d &amp; &#39;e&#39;&lt;/a&gt;");
   EXPECT_EQ(EscapeMarkup("plain"), "plain");
+}
+
+TEST(DeviceList, GivesEachRankItsDevice) {
+  const auto at = [](const char* spec, int place, int sharing) -> std::string {
+    const auto list = ParseDeviceList(spec);
+    if (!list.ok()) return Message(list.status());
+    const auto device = DeviceAt(*list, place, sharing);
+    return device.ok() ? *device : Message(device.status());
+  };
+  EXPECT_EQ(at("cpu", 5, 1), "cpu");
+  EXPECT_EQ(at("cuda", 3, 1), "cuda:3");
+  EXPECT_EQ(at("cuda", 3, 2), "cuda:1");
+  EXPECT_EQ(at("cuda:6", 0, 1), "cuda:6");
+  EXPECT_EQ(at("cuda:4,2", 1, 1), "cuda:2");
+  EXPECT_EQ(at("cuda:4,2", 3, 2), "cuda:2");
+  EXPECT_THAT(at("cuda:4,2", 2, 1), HasSubstr("names 2 GPUs, room for 2 ranks"));
+  EXPECT_THAT(at("cuda:4,2", 4, 2), HasSubstr("room for 4 ranks"));
+  for (const char* bad :
+       {"", "gpu", "cuda:", "cuda:a", "cuda:1,", "cuda:,1", "cuda:-1", "cuda:1.5", "cuda:1,x"}) {
+    EXPECT_THAT(at(bad, 0, 1), HasSubstr("--device " + std::string(bad) + ": expected")) << bad;
+  }
+}
+
+TEST(HumanBytes, ThreeDigits) {
+  EXPECT_EQ(HumanBytes(0), "0 B");
+  EXPECT_EQ(HumanBytes(1023), "1023 B");
+  EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
+  EXPECT_EQ(HumanBytes(int64_t{912874438656}), "850.18 GiB");
 }
 
 TEST(ManualClock, MovesOnlyWhenTold) {

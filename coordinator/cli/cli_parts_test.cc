@@ -211,13 +211,6 @@ TEST_F(Budget, DescribesEveryRank) {
   EXPECT_THAT(lines[4], StartsWith("rank 4: vision tower; "));
 }
 
-TEST(HumanBytes, ThreeDigits) {
-  EXPECT_EQ(HumanBytes(0), "0 B");
-  EXPECT_EQ(HumanBytes(1023), "1023 B");
-  EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
-  EXPECT_EQ(HumanBytes(int64_t{912874438656}), "850.18 GiB");
-}
-
 TEST(Walltime, FlagVariableOrNone) {
   const auto none = [](const char*) -> const char* { return nullptr; };
   const auto slurm = [](const char* name) -> const char* {

@@ -1,7 +1,6 @@
 #include "coordinator/cli/memory_budget.h"
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <numeric>
 
@@ -21,17 +20,6 @@ std::string Span(const Range& range) {
 }
 
 }  // namespace
-
-std::string HumanBytes(int64_t bytes) {
-  constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, kUnits[unit]);
-}
 
 absl::StatusOr<MemoryBudget> PlanMemoryBudget(const ModelConfig& config, const Plan& plan,
                                               const std::vector<TensorSpec>& table,
@@ -54,8 +42,16 @@ absl::StatusOr<MemoryBudget> PlanMemoryBudget(const ModelConfig& config, const P
   const std::string sizes = fmt::format(
       "weights {}, states of {} sequences and {} anchors {}, keys and values {} per token",
       HumanBytes(weights), wishes.max_sequences, wishes.anchors, HumanBytes(slots), HumanBytes(per_token));
+  if (wishes.ranks_decide && wishes.cache_tokens == 0) {
+    budget.cache_tokens = 0;
+    budget.max_context = context;
+    budget.arithmetic = fmt::format(
+        "{}; cache: what is left of each GPU, context at most {} (config.json says {}, not enforced)", sizes,
+        context, config.text.max_positions);
+    return budget;
+  }
   std::string limit;
-  if (wishes.cache_tokens == 0 && wishes.available > 0 && per_token > 0) {
+  if (!wishes.ranks_decide && wishes.cache_tokens == 0 && wishes.available > 0 && per_token > 0) {
     const int64_t room = std::min(wishes.available / 4, wishes.available - weights - slots);
     const int64_t tokens = std::max<int64_t>(room, 0) / per_token;
     const int64_t needed = wishes.max_context > 0 ? wishes.max_context : wishes.block_size;

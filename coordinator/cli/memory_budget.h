@@ -6,15 +6,13 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/human_bytes.h"
 #include "base/status.h"
 #include "model/config.h"
 #include "model/layout.h"
 #include "model/tensors.h"
 
 namespace fulger {
-
-// "1.25 GiB", "312.0 KiB", "7 B".
-std::string HumanBytes(int64_t bytes);
 
 // What was asked for; 0: decide.
 struct MemoryWishes {
@@ -24,13 +22,15 @@ struct MemoryWishes {
   int64_t anchors = 0;  // saved prefixes: a lightning state each, like a sequence
   int64_t block_size = 16;
   DType weights = DType::kBF16;
+  // GPU ranks: a cache that nobody named is sized by the ranks, from what their memory leaves.
+  bool ranks_decide = false;
   // Free on the host that holds all ranks; 0: unknown, or the ranks are elsewhere.
   int64_t available = 0;
 };
 
 struct MemoryBudget {
-  int64_t cache_tokens = 0;  // a multiple of the block size
-  int64_t max_context = 0;   // at most cache_tokens
+  int64_t cache_tokens = 0;  // a multiple of the block size; 0: the ranks decide
+  int64_t max_context = 0;   // at most cache_tokens, if those are known
   std::string arithmetic;    // one line for the log
 };
 
