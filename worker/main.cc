@@ -18,7 +18,14 @@ int main(int argc, char** argv) {
   app.add_option("--coordinator", options.coordinator,
                  "control address of the coordinator: HOST:PORT or unix:PATH")
       ->required();
-  app.add_option("--device", options.executor.device, "cpu, or cuda:N")->capture_default_str();
+  app.add_option("--device", options.device,
+                 "cpu; cuda:N; or cuda, cuda:0,1,..: the GPU of this rank's place on its host, as mpirun or "
+                 "srun say it")
+      ->capture_default_str();
+  app.add_option("--ranks-per-device", options.executor.ranks_per_device,
+                 "ranks of this host that share a GPU")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--nccl-library", options.executor.nccl_library,
                  "NCCL to load for transport nccl; default: the machine's libnccl.so.2");
   app.add_option("--threads", options.executor.threads,

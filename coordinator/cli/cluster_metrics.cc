@@ -87,7 +87,8 @@ void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& label
                          "Passes of the vision tower; pictures that wait together share one."),
        .encode = counter("fulger_rank_encode_seconds_total", "Spent encoding pictures."),
        .memory = {},
-       .place = {}});
+       .place = {},
+       .device = {}});
 }
 
 void ClusterMetrics::CollectEngine(const EngineStats& stats) {
@@ -125,6 +126,7 @@ void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
     metrics.memory.at(component).Set(static_cast<double>(bytes));
   }
   if (rank.joined) ShowPlace(metrics, rank);
+  if (rank.device_bytes > 0) ShowDevice(metrics, rank);
   const RankTimes& times = rank.times;
   metrics.seconds.RaiseTo(times.total);
   metrics.wait.RaiseTo(times.wait);
@@ -143,10 +145,23 @@ void ClusterMetrics::ShowPlace(Rank& metrics, const RankInfo& rank) {
   MetricLabels labels = metrics.labels;
   labels.emplace_back("host", rank.host);
   labels.emplace_back("device", rank.device);
+  if (!rank.device_model.empty()) labels.emplace_back("model", rank.device_model);
   std::vector<Gauge> place = {registry_->AddGauge(
       "fulger_rank_info", "Always 1; the labels say where the rank runs, or ran.", labels)};
   place.front().Set(1);
   metrics.place = std::move(place);  // the same handle, unless something has changed
+}
+
+// GPUs only: a CPU's memory is the host's, which others watch.
+void ClusterMetrics::ShowDevice(Rank& metrics, const RankInfo& rank) {
+  if (metrics.device.empty()) {
+    metrics.device = {
+        registry_->AddGauge("fulger_rank_device_memory_bytes", "Memory of the rank's GPU.", metrics.labels),
+        registry_->AddGauge("fulger_rank_device_free_bytes", "Of it, free when the rank had taken its part.",
+                            metrics.labels)};
+  }
+  metrics.device[0].Set(static_cast<double>(rank.device_bytes));
+  metrics.device[1].Set(static_cast<double>(rank.device_free_bytes));
 }
 
 void ClusterMetrics::CollectExperts(size_t replica, const ReplicaInfo& info) {

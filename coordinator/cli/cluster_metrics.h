@@ -29,12 +29,14 @@ class ClusterMetrics {
     Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, tiles, passes, encode;
     std::map<std::string, Gauge> memory;  // by component; once it is ready
     std::vector<Gauge> place;             // where it runs, or ran before it went; once it has joined
+    std::vector<Gauge> device;            // memory of its GPU, and what is free of it; once it is ready
   };
   void AddRank(MetricRegistry* registry, const MetricLabels& labels);
   void Collect();
   void CollectEngine(const EngineStats& stats);
   void CollectRank(Rank& metrics, const RankInfo& rank);
   void ShowPlace(Rank& metrics, const RankInfo& rank);
+  void ShowDevice(Rank& metrics, const RankInfo& rank);
   void CollectExperts(size_t replica, const ReplicaInfo& info);
   void ShowCacheConfig(const ReplicaCapacity& capacity);
 

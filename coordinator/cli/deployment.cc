@@ -16,20 +16,49 @@
 namespace fulger {
 namespace {
 
-absl::StatusOr<std::string> ChooseTransport(const DeploymentFlags& flags, int ranks) {
-  if (flags.device != "cpu") {
-    return InvalidArgument("--device {}: this build computes on the CPU only", flags.device);
-  }
-  const std::string transport = !flags.transport.empty() ? flags.transport : ranks == 1 ? "single" : "mpi";
-  if (transport == "nccl") return InvalidArgument("--transport nccl needs --device cuda");
+// MPI takes the tensors of GPU ranks through host memory, and is never chosen for them unasked.
+absl::StatusOr<std::string> ChooseTransport(const DeploymentFlags& flags, bool gpus, int ranks) {
+  const std::string several = gpus ? "nccl" : "mpi";
+  const std::string transport = !flags.transport.empty() ? flags.transport : ranks == 1 ? "single" : several;
+  if (transport == "nccl" && !gpus) return InvalidArgument("--transport nccl needs --device cuda");
   if (transport == "thread") {
     return InvalidArgument(
-        "--transport thread joins ranks of one process: tests only. CPU ranks exchange over mpi");
+        "--transport thread joins ranks of one process: tests only. Ranks on CPUs exchange over mpi, on GPUs "
+        "over "
+        "nccl");
   }
   if (transport == "single" && ranks > 1) {
-    return InvalidArgument("--transport single is for one rank; this layout has {}: use mpi", ranks);
+    return InvalidArgument("--transport single is for one rank; this layout has {}: use {}", ranks, several);
   }
   return transport;
+}
+
+absl::Status CheckDevice(const DeploymentFlags& flags, const DeviceList& devices) {
+  if (!devices.gpu) {
+    if (flags.ranks_per_device == 1) return absl::OkStatus();
+    return InvalidArgument("--ranks-per-device {} is for --device cuda: ranks on CPUs share them as they are",
+                           flags.ranks_per_device);
+  }
+  if (flags.experts != "stored") {
+    return InvalidArgument("--experts {} runs on CPUs only in this version: leave it out with --device {}",
+                           flags.experts, flags.device);
+  }
+  if (flags.kernels != "auto") {
+    return InvalidArgument("--kernels {} chooses instructions of a CPU: leave it out with --device {}",
+                           flags.kernels, flags.device);
+  }
+  return absl::OkStatus();
+}
+
+// Of the ranks of replica `index`, which follow those of the replicas before it on this host.
+absl::StatusOr<std::vector<std::string>> DevicesOf(const DeploymentFlags& flags, const DeviceList& devices,
+                                                   int ranks, int index) {
+  std::vector<std::string> names;
+  for (int r = 0; r < ranks; ++r) {
+    ASSIGN_OR_RETURN(std::string name, DeviceAt(devices, index * ranks + r, flags.ranks_per_device));
+    names.push_back(std::move(name));
+  }
+  return names;
 }
 
 absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
@@ -68,8 +97,9 @@ StartupDeadlines StartupOf(const DeploymentFlags& flags) {
   return startup;
 }
 
-absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, const MemoryBudget& budget,
-                                                  const Plan& plan, const std::string& transport,
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, const DeviceList& devices,
+                                                  const MemoryBudget& budget, const Plan& plan,
+                                                  const std::string& transport,
                                                   const std::string& fingerprint, int index) {
   ClusterOptions options;
   ReplicaOptions& replica = options.replica;
@@ -78,20 +108,32 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, 
   replica.model_dir = std::filesystem::absolute(flags.model_dir).string();
   replica.fingerprint = fingerprint;
   replica.transport = transport;
+  replica.gpus = devices.gpu;
   replica.weight_dtype = flags.weight_dtype;
   replica.block_size = flags.block_size;
   replica.max_step_tokens = flags.max_step_tokens;
   replica.max_sequences = flags.max_sequences + flags.anchors;  // slots of both
   replica.cache_tokens = budget.cache_tokens;
+  replica.min_cache_tokens = flags.max_context > 0 ? flags.max_context : flags.block_size;
+  replica.min_sequences =
+      flags.slots_were_named ? replica.max_sequences : 1 + std::min<int64_t>(flags.anchors, 1);
+  replica.reserve_bytes = static_cast<int64_t>(flags.reserve_gib * static_cast<double>(int64_t{1} << 30));
   replica.max_context = budget.max_context;
   replica.startup = StartupOf(flags);
   ASSIGN_OR_RETURN(options.control_address, ControlAddress(flags, index));
   options.wait_for_workers = flags.wait_for_workers;
   options.launch.worker_binary =
       flags.worker_binary.empty() ? BesideThisProgram("fulger-worker") : flags.worker_binary;
-  options.launch.device = flags.device;
+  if (!flags.wait_for_workers && devices.gpu) {
+    ASSIGN_OR_RETURN(options.launch.devices, DevicesOf(flags, devices, plan.layout.ranks(), index));
+    options.launch.ranks_per_device = flags.ranks_per_device;
+  }
   options.launch.threads_per_rank = flags.threads;
-  if (flags.kernels != "auto") options.launch.extra_arguments = {"--kernels", flags.kernels};
+  const auto pass_on = [&](const char* flag, const std::string& value) {
+    options.launch.extra_arguments.insert(options.launch.extra_arguments.end(), {flag, value});
+  };
+  if (flags.kernels != "auto") pass_on("--kernels", flags.kernels);
+  if (!flags.nccl_library.empty()) pass_on("--nccl-library", flags.nccl_library);
   if (flags.threads == 0 && flags.replicas > 1) {
     const int cores = static_cast<int>(std::thread::hardware_concurrency());
     options.launch.threads_per_rank = std::max(1, cores / (plan.layout.ranks() * flags.replicas));
@@ -143,9 +185,21 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
   add("--projections", flags->projections,
       "how attention's matrices and lm_head are held: stored (as in the checkpoint) or int8")
       ->check(CLI::IsMember({"stored", "int8"}));
-  add("--device", flags->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
-  app->add_option("--transport", flags->transport,
-                  "how ranks exchange; default: single for one rank, mpi for several")
+  add("--device", flags->device,
+      "cpu; cuda: a GPU for each rank, from number 0 on; cuda:2,3,..: those GPUs, in the order of ranks");
+  add("--ranks-per-device", flags->ranks_per_device,
+      "ranks that share a GPU, each with its part of the memory; over nccl that needs NCCL 2.30")
+      ->check(CLI::Range(1, 64));
+  add("--reserve-gib", flags->reserve_gib,
+      "memory of each GPU left to what no plan knows: NCCL, scratch of kernels, features of pictures; not "
+      "measured")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--nccl-library", flags->nccl_library,
+                  "NCCL for workers started here; default: the machine's libnccl.so.2");
+  app->add_option(
+         "--transport", flags->transport,
+         "how ranks exchange; default: single for one rank, for several mpi on CPUs and nccl on GPUs. mpi on "
+         "GPUs takes each tensor through host memory")
       ->check(CLI::IsMember({"single", "mpi", "thread", "nccl"}));
   app->add_option("--control", flags->control,
                   "ADDR:PORT where workers dial; default: a private socket for workers started here");
@@ -168,11 +222,16 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
   app->add_option("--max-context", flags->max_context,
                   "tokens of prompt and answer together; default: what the cache holds, at most 131072")
       ->check(CLI::PositiveNumber);
-  add("--max-sequences", flags->max_sequences, "sequences that run at the same time")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+  const auto named = [flags](const std::string&) { flags->slots_were_named = true; };
+  add("--max-sequences", flags->max_sequences,
+      "sequences that run at the same time; a default that a GPU's memory does not hold is lowered, see the "
+      "log")
+      ->check(CLI::Range(int64_t{1}, int64_t{65536}))
+      ->each(named);
   add("--anchors", flags->anchors,
       "saved prefixes that later requests continue from (prefix cache), each with a lightning state; 0: off")
-      ->check(CLI::Range(int64_t{0}, int64_t{65536}));
+      ->check(CLI::Range(int64_t{0}, int64_t{65536}))
+      ->each(named);
   add("--anchor-interval", flags->anchor_interval,
       "tokens between anchors along a long prompt, besides those at ends of messages and pictures; 0: none")
       ->check(CLI::NonNegativeNumber);
@@ -214,14 +273,17 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
   ASSIGN_OR_RETURN(d->config_, LoadModelConfig(flags.model_dir));
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(flags));
   ASSIGN_OR_RETURN(d->plan_, MakePlan(d->config_, layout));
-  ASSIGN_OR_RETURN(d->transport_, ChooseTransport(flags, d->plan_.layout.ranks()));
+  ASSIGN_OR_RETURN(d->devices_, ParseDeviceList(flags.device));
+  RETURN_IF_ERROR(CheckDevice(flags, d->devices_));
+  ASSIGN_OR_RETURN(d->transport_, ChooseTransport(flags, d->devices_.gpu, d->plan_.layout.ranks()));
   ASSIGN_OR_RETURN(const CheckpointFacts facts, ReadCheckpointFacts(flags.model_dir, d->config_));
   d->fingerprint_ = facts.fingerprint;
 
   const std::vector<TensorSpec> table = TensorTable(d->config_);
   const DType dtype = d->weights_ = flags.weight_dtype == "f32" ? DType::kF32 : facts.dtype;
-  LogInfo("{}: {}, layout {}, transport {}", flags.model_dir, d->config_.model_type,
-          ToString(d->plan_.layout), d->transport_);
+  LogInfo("{}: {}, layout {}, device {}, transport {}{}", flags.model_dir, d->config_.model_type,
+          ToString(d->plan_.layout), flags.device, d->transport_,
+          d->devices_.gpu && d->transport_ == "mpi" ? " through host memory" : "");
   for (const std::string& line : DescribePlan(d->plan_, table, dtype)) LogInfo("{}", line);
   MemoryWishes wishes{.max_context = flags.max_context,
                       .cache_tokens = flags.cache_tokens,
@@ -229,14 +291,16 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
                       .anchors = flags.anchors,
                       .block_size = flags.block_size,
                       .weights = dtype,
+                      .ranks_decide = d->devices_.gpu,
                       .available = flags.wait_for_workers ? 0 : AvailableMemory() / flags.replicas};
   ASSIGN_OR_RETURN(d->budget_, PlanMemoryBudget(d->config_, d->plan_, table, wishes));
   LogInfo("memory of all ranks{}: {}", flags.replicas > 1 ? " of one replica" : "", d->budget_.arithmetic);
 
   std::vector<Backend*> backends;
   for (int i = 0; i < flags.replicas; ++i) {
-    ASSIGN_OR_RETURN(const ClusterOptions options,
-                     MakeClusterOptions(flags, d->budget_, d->plan_, d->transport_, d->fingerprint_, i));
+    ASSIGN_OR_RETURN(
+        const ClusterOptions options,
+        MakeClusterOptions(flags, d->devices_, d->budget_, d->plan_, d->transport_, d->fingerprint_, i));
     ASSIGN_OR_RETURN(auto cluster, LocalCluster::Create(d->plan_, options, &d->clock_));
     backends.push_back(&cluster->replica());
     d->clusters_.push_back(std::move(cluster));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/device_list.h"
 #include "base/status.h"
 #include "coordinator/cli/memory_budget.h"
 #include "coordinator/cluster/local_cluster.h"
@@ -29,7 +30,10 @@ struct DeploymentFlags {
   std::string experts = "stored";
   std::string projections = "stored";
   std::string device = "cpu";
-  std::string transport;  // empty: single for one rank, mpi for several
+  int ranks_per_device = 1;
+  double reserve_gib = 2;  // of a GPU
+  std::string nccl_library;
+  std::string transport;  // empty: single for one rank, for several mpi on CPUs and nccl on GPUs
   std::string control;
   bool wait_for_workers = false;
   int launch_seconds = 0;
@@ -38,6 +42,7 @@ struct DeploymentFlags {
   int64_t max_context = 0;
   int64_t max_sequences = 32;
   int64_t anchors = 32;
+  bool slots_were_named = false;  // --max-sequences or --anchors: memory does not lower them
   int64_t anchor_interval = 2048;
   int64_t max_step_tokens = 2048;
   int64_t cache_tokens = 0;
@@ -75,6 +80,7 @@ class Deployment {
   const DeploymentFlags& flags() const { return flags_; }
   const ModelConfig& config() const { return config_; }
   const Plan& plan() const { return plan_; }
+  bool gpus() const { return devices_.gpu; }
   const std::string& transport() const { return transport_; }
   const std::string& fingerprint() const { return fingerprint_; }
   const MemoryBudget& budget() const { return budget_; }
@@ -91,6 +97,7 @@ class Deployment {
   SteadyClock clock_;
   ModelConfig config_;
   Plan plan_;
+  DeviceList devices_;
   std::string transport_;
   std::string fingerprint_;
   MemoryBudget budget_;

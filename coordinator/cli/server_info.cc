@@ -1,5 +1,6 @@
 #include "coordinator/cli/server_info.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/version.h"
@@ -33,6 +34,11 @@ Json RankJson(const RankPlan& plan, const RankInfo& info, size_t replica) {
   Json json = {
       {"replica", replica}, {"rank", info.rank}, {"joined", info.joined}, {"phase", info.phase},
       {"host", info.host},  {"pid", info.pid},   {"device", info.device}, {"description", info.description}};
+  if (info.device_bytes > 0) {
+    json["device_model"] = info.device_model;
+    json["device_bytes"] = info.device_bytes;
+    json["device_free_bytes"] = info.device_free_bytes;
+  }
   if (plan.vision_only) {
     json["role"] = "vision";
   } else {
@@ -96,6 +102,14 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
   for (size_t i = 0; i < deployment.replicas(); ++i) {
     const ReplicaInfo info = deployment.replica(i).Info();
     const ReplicaStats requests = i < stats.replicas.size() ? stats.replicas[i] : ReplicaStats{};
+    // Of GPU ranks: what they have found room for.
+    if (const int64_t tokens = info.capacity.blocks * info.capacity.block_size;
+        deployment.budget().cache_tokens == 0 && tokens > 0) {
+      Json& limits = json["limits"];
+      limits["cache_tokens"] = std::max(limits["cache_tokens"].get<int64_t>(), tokens);
+      limits["max_context"] =
+          std::min(deployment.budget().max_context, limits["cache_tokens"].get<int64_t>());
+    }
     json["replicas"].push_back({{"phase", Name(info.phase)},
                                 {"epoch", info.epoch},
                                 {"restarts", info.restarts},

@@ -48,15 +48,16 @@ absl::StatusOr<std::string> DeployFolder(const std::string& given) {
 
 // The request and its script, from the best layout.
 absl::StatusOr<std::string> WriteJob(const Flags& flags, JobRequest* job) {
-  ASSIGN_OR_RETURN(const PlanInputs in, LoadPlanInputs(flags.plan));
+  ASSIGN_OR_RETURN(PlanInputs in, LoadPlanInputs(flags.plan));
+  if (in.cluster.gpu) {  // a plan looks further than this version goes
+    if (flags.plan.experts == "int8") {
+      return InvalidArgument(
+          "--experts int8 runs on CPUs only in this version: a job on GPUs holds them as stored");
+    }
+    in.wishes.experts = {ExpertFormat::kStored};
+  }
   if (!std::filesystem::is_directory(flags.plan.model)) {
     return InvalidArgument("--model {}: a job needs the checkpoint's folder", flags.plan.model);
-  }
-  if (in.cluster.gpu && !flags.dry_run) {
-    return FailedPrecondition(
-        "this version serves on CPU ranks only: --cpu-ranks, or a cluster file with device = \"cpu\"; "
-        "--dry-run shows "
-        "the script for GPUs");
   }
   ASSIGN_OR_RETURN(const Candidates found, FindLayouts(in.model, in.cluster, in.wishes));
   const PlanReport report{in.model, in.cluster, in.wishes, found};
@@ -69,7 +70,6 @@ absl::StatusOr<std::string> WriteJob(const Flags& flags, JobRequest* job) {
   if (flags.plan.weight_dtype != "keep") {
     job->serve_flags.insert(job->serve_flags.end(), {"--weight-dtype", flags.plan.weight_dtype});
   }
-  if (in.cluster.gpu) job->serve_flags.insert(job->serve_flags.end(), {"--device", "cuda"});
   job->folder = std::filesystem::current_path().string();
   job->model = std::filesystem::canonical(flags.plan.model).string();
   job->programs = std::filesystem::path(BesideThisProgram("fulger")).parent_path().string();

@@ -33,25 +33,45 @@ std::string DescribeExit(int status) {
   return "ended";
 }
 
+// "cpu", or "cuda:0,1,..." with an entry for each rank: a rank of mpirun takes the one of its place.
+std::string ListOf(const std::vector<std::string>& devices) {
+  std::string list = devices[0];
+  for (size_t i = 1; i < devices.size(); ++i) list += "," + devices[i].substr(devices[i].find(':') + 1);
+  return list;
+}
+
 }  // namespace
 
-LaunchCommand MakeLaunchCommand(const LaunchSpec& spec, bool as_root, int cores) {
-  LaunchCommand command;
-  std::vector<std::string>& a = command.arguments;
+std::vector<LaunchCommand> MakeLaunchCommands(const LaunchSpec& spec, bool as_root, int cores) {
+  const int threads =
+      spec.threads_per_rank > 0 ? spec.threads_per_rank : std::max(1, cores / std::max(1, spec.ranks));
+  const auto worker = [&](LaunchCommand* command, const std::string& devices) {
+    std::vector<std::string>& a = command->arguments;
+    a.insert(a.end(), {spec.worker_binary, "--coordinator", spec.control_address, "--device", devices,
+                       "--threads", std::to_string(threads)});
+    if (spec.ranks_per_device > 1) {
+      a.insert(a.end(), {"--ranks-per-device", std::to_string(spec.ranks_per_device)});
+    }
+    a.insert(a.end(), spec.extra_arguments.begin(), spec.extra_arguments.end());
+  };
   if (spec.mpi) {
-    a = {"mpirun", "-np", std::to_string(spec.ranks), "--oversubscribe", "--bind-to", "none"};
+    LaunchCommand command;
+    command.arguments = {"mpirun", "-np", std::to_string(spec.ranks), "--oversubscribe", "--bind-to", "none"};
     // A waiting rank must give its core away: with more ranks than cores that is worth a factor of a hundred.
-    a.insert(a.end(), {"--mca", "mpi_yield_when_idle", "1"});
+    command.arguments.insert(command.arguments.end(), {"--mca", "mpi_yield_when_idle", "1"});
     if (as_root) {
       command.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
     }
+    worker(&command, ListOf(spec.devices));
+    return {command};
   }
-  const int threads =
-      spec.threads_per_rank > 0 ? spec.threads_per_rank : std::max(1, cores / std::max(1, spec.ranks));
-  a.insert(a.end(), {spec.worker_binary, "--coordinator", spec.control_address, "--device", spec.device,
-                     "--threads", std::to_string(threads)});
-  a.insert(a.end(), spec.extra_arguments.begin(), spec.extra_arguments.end());
-  return command;
+  std::vector<LaunchCommand> commands(static_cast<size_t>(spec.ranks));
+  for (size_t r = 0; r < commands.size(); ++r) {
+    worker(&commands[r], spec.devices[std::min(r, spec.devices.size() - 1)]);
+    if (spec.ranks > 1)
+      commands[r].arguments.insert(commands[r].arguments.end(), {"--rank", std::to_string(r)});
+  }
+  return commands;
 }
 
 std::string BesideThisProgram(const std::string& name) {
@@ -118,6 +138,11 @@ ChildProcess::ChildProcess(pid_t pid, std::function<void(const std::string&)> on
     exited_cv_.notify_all();
     if (on_exit) on_exit(DescribeExit(status));
   });
+}
+
+void ChildProcess::Terminate() {
+  std::lock_guard lock(mu_);
+  if (!exited_) ::kill(-pid_, SIGTERM);
 }
 
 void ChildProcess::Stop(double seconds) {

@@ -1,4 +1,4 @@
-// Starts a replica's workers on this host: one direct child, or one mpirun when several CPU ranks exchange
+// Starts a replica's workers on this host: a direct child for each rank, or one mpirun where ranks exchange
 // over MPI. On a cluster the scheduler starts them instead (--wait-for-workers).
 #pragma once
 
@@ -21,7 +21,9 @@ struct LaunchSpec {
   std::string control_address;
   int ranks = 1;
   bool mpi = false;
-  std::string device = "cpu";
+  std::vector<std::string> devices = {
+      "cpu"};                // of each rank: "cpu" or "cuda:N"; the last one's, of those beyond
+  int ranks_per_device = 1;  // that share a GPU
   int threads_per_rank = 0;  // 0: cores / ranks, at least 1
   std::vector<std::string> extra_arguments;
 };
@@ -31,7 +33,8 @@ struct LaunchCommand {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=VALUE
 };
-LaunchCommand MakeLaunchCommand(const LaunchSpec& spec, bool as_root, int cores);
+// One for each process to start.
+std::vector<LaunchCommand> MakeLaunchCommands(const LaunchSpec& spec, bool as_root, int cores);
 
 // The program `name` beside this executable; `name` alone where that cannot be told.
 std::string BesideThisProgram(const std::string& name);
@@ -45,6 +48,8 @@ class ChildProcess {
   ~ChildProcess();
   // Waits up to `seconds` for the process to end by itself, then kills the group.
   void Stop(double seconds);
+  // Asks the group to end, and does not wait.
+  void Terminate();
   pid_t pid() const { return pid_; }
 
  private:

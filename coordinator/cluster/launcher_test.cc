@@ -21,7 +21,9 @@ using ::testing::IsEmpty;
 
 TEST(MakeLaunchCommand, OneRankIsADirectChild) {
   const LaunchSpec spec{.worker_binary = "/opt/fulger-worker", .control_address = "unix:/tmp/x/control"};
-  const LaunchCommand command = MakeLaunchCommand(spec, /*as_root=*/true, /*cores=*/6);
+  const std::vector<LaunchCommand> commands = MakeLaunchCommands(spec, /*as_root=*/true, /*cores=*/6);
+  ASSERT_EQ(commands.size(), 1);
+  const LaunchCommand& command = commands[0];
   EXPECT_THAT(command.arguments, ElementsAre("/opt/fulger-worker", "--coordinator", "unix:/tmp/x/control",
                                              "--device", "cpu", "--threads", "6"));
   EXPECT_THAT(command.environment, IsEmpty());
@@ -32,14 +34,14 @@ TEST(MakeLaunchCommand, SeveralCpuRanksAreOneMpirun) {
   spec.ranks = 5;
   spec.mpi = true;
   spec.extra_arguments = {"--kernels", "portable"};
-  LaunchCommand command = MakeLaunchCommand(spec, /*as_root=*/false, /*cores=*/16);
+  LaunchCommand command = MakeLaunchCommands(spec, /*as_root=*/false, /*cores=*/16).at(0);
   EXPECT_THAT(command.arguments,
               ElementsAre("mpirun", "-np", "5", "--oversubscribe", "--bind-to", "none", "--mca",
                           "mpi_yield_when_idle", "1", "/opt/fulger-worker", "--coordinator", "127.0.0.1:4000",
                           "--device", "cpu", "--threads", "3", "--kernels", "portable"));
   EXPECT_THAT(command.environment, IsEmpty());
 
-  command = MakeLaunchCommand(spec, /*as_root=*/true, /*cores=*/2);
+  command = MakeLaunchCommands(spec, /*as_root=*/true, /*cores=*/2).at(0);
   EXPECT_THAT(command.environment,
               ElementsAre("OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"));
   EXPECT_EQ(command.arguments[15], "1") << "more ranks than cores: one thread each";
@@ -48,7 +50,25 @@ TEST(MakeLaunchCommand, SeveralCpuRanksAreOneMpirun) {
 TEST(MakeLaunchCommand, ThreadsCanBeSaid) {
   LaunchSpec spec{.worker_binary = "w", .control_address = "a"};
   spec.threads_per_rank = 7;
-  EXPECT_EQ(MakeLaunchCommand(spec, false, 2).arguments.back(), "7");
+  EXPECT_EQ(MakeLaunchCommands(spec, false, 2).at(0).arguments.back(), "7");
+}
+
+TEST(MakeLaunchCommand, GpuRanksAreChildrenWithADeviceEach) {
+  LaunchSpec spec{.worker_binary = "w", .control_address = "127.0.0.1:4000"};
+  spec.ranks = 3;
+  spec.devices = {"cuda:4", "cuda:4", "cuda:2"};
+  spec.ranks_per_device = 2;
+  const std::vector<LaunchCommand> commands = MakeLaunchCommands(spec, /*as_root=*/true, /*cores=*/6);
+  ASSERT_EQ(commands.size(), 3);
+  EXPECT_THAT(commands[1].arguments, ElementsAre("w", "--coordinator", "127.0.0.1:4000", "--device", "cuda:4",
+                                                 "--threads", "2", "--ranks-per-device", "2", "--rank", "1"));
+  EXPECT_THAT(commands[1].environment, IsEmpty()) << "no mpirun";
+  EXPECT_EQ(commands[2].arguments[4], "cuda:2");
+  spec.mpi = true;
+  const std::vector<LaunchCommand> mpi = MakeLaunchCommands(spec, /*as_root=*/false, /*cores=*/6);
+  ASSERT_EQ(mpi.size(), 1);
+  EXPECT_EQ(mpi[0].arguments[0], "mpirun");
+  EXPECT_EQ(mpi[0].arguments[13], "cuda:4,4,2") << "an entry for each rank";
 }
 
 LaunchCommand Shell(const std::string& script) {

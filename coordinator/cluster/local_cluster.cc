@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -62,17 +63,25 @@ absl::Status LocalCluster::Launch() {
     LogInfo("waiting for {} workers to dial {}", options_.launch.ranks, control_address());
     return absl::OkStatus();
   }
-  const LaunchCommand command = MakeLaunchCommand(options_.launch, ::geteuid() == 0,
-                                                  static_cast<int>(std::thread::hardware_concurrency()));
-  LogDebug("starting {}", fmt::join(command.arguments, " "));
+  const std::vector<LaunchCommand> commands = MakeLaunchCommands(
+      options_.launch, ::geteuid() == 0, static_cast<int>(std::thread::hardware_concurrency()));
   uint64_t launch = 0;
   {
     std::lock_guard lock(mu_);
     launch = ++launches_;
     exited_.clear();
   }
-  ASSIGN_OR_RETURN(workers_, ChildProcess::Start(
-                                 command, [this, launch](const std::string& how) { OnExit(launch, how); }));
+  for (size_t i = 0; i < commands.size(); ++i) {
+    LogDebug("starting {}", fmt::join(commands[i].arguments, " "));
+    const std::string who = options_.launch.mpi   ? "mpirun"
+                            : commands.size() > 1 ? fmt::format("the worker of rank {}", i)
+                                                  : "the worker";
+    ASSIGN_OR_RETURN(auto child,
+                     ChildProcess::Start(commands[i], [this, launch, who](const std::string& how) {
+                       OnExit(launch, who, how);
+                     }));
+    workers_.push_back(std::move(child));
+  }
   return absl::OkStatus();
 }
 
@@ -82,10 +91,11 @@ absl::Status LocalCluster::Start() {
   return absl::OkStatus();
 }
 
-void LocalCluster::OnExit(uint64_t launch, const std::string& how) {
+void LocalCluster::OnExit(uint64_t launch, const std::string& who, const std::string& how) {
   std::lock_guard lock(mu_);
   if (launch != launches_ || stopping_ || relaunch_) return;  // known already, or meant
-  exited_ = fmt::format("{} {}", options_.launch.mpi ? "mpirun" : "the worker", how);
+  if (!exited_.empty()) return;                               // the first is the cause
+  exited_ = fmt::format("{} {}", who, how);
   exited_at_ = std::chrono::steady_clock::now();
 }
 
@@ -101,6 +111,11 @@ void LocalCluster::GiveUpLocked(absl::Status why) {
   gave_up_ = std::move(why);
   LogError("{}", Message(gave_up_));
   wake_.notify_all();
+}
+
+void LocalCluster::EndWorkers() {
+  for (const auto& worker : workers_) worker->Terminate();  // all at once: each may take its time
+  workers_.clear();
 }
 
 // False: no more.
@@ -124,7 +139,7 @@ bool LocalCluster::Relaunch(std::unique_lock<std::mutex>& lock) {
     if (stopping_) return false;
   }
   lock.unlock();
-  workers_.reset();  // ends what is left of the old ranks; relaunch_ says that this is no other failure
+  EndWorkers();  // what is left of the old ranks; relaunch_ says that this is no other failure
   lock.lock();
   relaunch_ = false;
   lock.unlock();
@@ -193,8 +208,12 @@ void LocalCluster::Stop(const std::string& reason) {
   }
   replica_->Stop(reason);
   if (watchdog_.joinable()) watchdog_.join();
-  if (workers_ != nullptr) workers_->Stop(kStopGraceSeconds);
-  workers_.reset();
+  const auto grace_end = std::chrono::steady_clock::now() + std::chrono::duration<double>(kStopGraceSeconds);
+  for (const auto& worker : workers_) {
+    worker->Stop(
+        std::max(0.0, std::chrono::duration<double>(grace_end - std::chrono::steady_clock::now()).count()));
+  }
+  EndWorkers();
   server_.reset();
 }
 

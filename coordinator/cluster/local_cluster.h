@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "coordinator/cluster/join_server.h"
 #include "coordinator/cluster/launcher.h"
@@ -49,8 +50,9 @@ class LocalCluster {
   LocalCluster() = default;
   void Watch();
   void OnFailure();
-  void OnExit(uint64_t launch, const std::string& how);
+  void OnExit(uint64_t launch, const std::string& who, const std::string& how);
   absl::Status Launch();
+  void EndWorkers();
   bool Relaunch(std::unique_lock<std::mutex>& lock);
   void GiveUpLocked(absl::Status why);
 
@@ -67,7 +69,7 @@ class LocalCluster {
   std::string exited_;  // how the present workers ended; empty: they run
   std::chrono::steady_clock::time_point exited_at_;
   absl::Status gave_up_;
-  std::unique_ptr<ChildProcess> workers_;  // watchdog thread only, after Start
+  std::vector<std::unique_ptr<ChildProcess>> workers_;  // watchdog thread only, after Start
   std::thread watchdog_;
 };
 

@@ -33,7 +33,7 @@ Replica::Replica(Plan plan, ReplicaOptions options, const Clock* clock)
     : plan_(std::move(plan)),
       options_(std::move(options)),
       clock_(clock),
-      roster_(plan_.layout.ranks(), options_.version, options_.transport),
+      roster_(plan_.layout.ranks(), options_.version, options_.transport, options_.gpus),
       phase_since_(clock->Now()) {}
 
 std::shared_ptr<v1::CoordinatorMessage> Replica::NewMessageLocked() const {
@@ -280,6 +280,9 @@ void Replica::AssignAllLocked() {
     assign->set_max_step_tokens(static_cast<int32_t>(options_.max_step_tokens));
     assign->set_max_sequences(static_cast<int32_t>(options_.max_sequences));
     assign->set_cache_tokens(options_.cache_tokens);
+    assign->set_min_cache_tokens(options_.min_cache_tokens);
+    assign->set_min_sequences(static_cast<int32_t>(options_.min_sequences));
+    assign->set_reserve_bytes(options_.reserve_bytes);
     assign->set_max_context(options_.max_context);
     assign->set_model_dir(options_.model_dir);
     assign->set_fingerprint(options_.fingerprint);
@@ -307,6 +310,7 @@ void Replica::OnReady(int rank, const v1::Ready& ready) {
       it->second.details = ready;
       it->second.progress.set_phase(v1::PHASE_READY);
       it->second.progress.set_fraction(1);
+      LogInfo("{} is ready: {}", DescribeRank(rank), ready.description());
       const bool all =
           std::all_of(members_.begin(), members_.end(), [](const auto& m) { return m.second.ready; });
       if (all) StartServingLocked();
@@ -534,6 +538,9 @@ ReplicaInfo Replica::Info() const {
       rank.pid = hello->pid();
       rank.device = hello->device();
       rank.description = member.details.description();
+      rank.device_model = member.details.device_model();
+      rank.device_bytes = member.details.device_bytes();
+      rank.device_free_bytes = member.details.device_free_bytes();
       rank.phase = PhaseName(PhaseOf(member));
       rank.fraction = member.progress.fraction();
       rank.activity = member.activity;

@@ -32,11 +32,15 @@ struct ReplicaOptions {
   std::string model_dir;
   std::string fingerprint;
   std::string transport = "single";
+  bool gpus = false;  // ranks compute on GPUs
   std::string weight_dtype = "keep";
   int64_t block_size = 16;
   int64_t max_step_tokens = 2048;
   int64_t max_sequences = 64;
-  int64_t cache_tokens = 0;  // 0: what the ranks' memory holds
+  int64_t cache_tokens = 0;  // 0: what the memory of the ranks' GPUs holds, and at least ...
+  int64_t min_cache_tokens = 0;
+  int64_t min_sequences = 0;
+  int64_t reserve_bytes = 0;  // of a GPU's memory
   int64_t max_context = 131072;
   StartupDeadlines startup;
   Duration step_deadline = std::chrono::seconds(60);   // age of the oldest step in flight
@@ -68,6 +72,9 @@ struct RankInfo {
   std::string host;
   int64_t pid = 0;
   std::string device, description;
+  std::string device_model;       // of a GPU
+  int64_t device_bytes = 0;       // its memory
+  int64_t device_free_bytes = 0;  // when the rank was ready
   std::string phase;
   double fraction = 0;  // of the phase
   std::string activity;

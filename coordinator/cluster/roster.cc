@@ -13,6 +13,11 @@ absl::StatusOr<int> Roster::Admit(const v1::Hello& hello) {
     return FailedPrecondition("worker on {} is version {}, this coordinator is {}: start both from one build",
                               Where(hello), hello.version(), version_);
   }
+  if (hello.device().starts_with("cuda") != gpus_) {
+    return FailedPrecondition(
+        "worker on {} computes on {}, this coordinator was told --device {}: say the same to both",
+        Where(hello), hello.device(), gpus_ ? "cuda" : "cpu");
+  }
   if (hello.world_hint() > 1 && hello.world_hint() != ranks_) {
     return FailedPrecondition("worker on {}: its launcher started {} ranks, the layout has {}", Where(hello),
                               hello.world_hint(), ranks_);
@@ -21,11 +26,13 @@ absl::StatusOr<int> Roster::Admit(const v1::Hello& hello) {
   if (transport_ == "mpi" && ranks_ > 1 && hello.world_hint() <= 1) {
     return FailedPrecondition(
         "worker on {} sees an MPI world of size 1: it was not started by mpirun, or the launcher and the MPI "
-        "library do not speak the same PMI. CPU ranks exchange over MPI; start them with one mpirun or srun "
+        "library do not speak the same PMI. Ranks that exchange over MPI are started with one mpirun or srun "
         "--mpi=pmix",
         Where(hello));
   }
-  if (hello.transport() != transport_) {
+  // What joins GPU ranks is ours to say: one needs nothing, NCCL needs no launcher, and MPI was seen to
+  // above.
+  if (hello.transport() != transport_ && !gpus_) {
     return FailedPrecondition("worker on {} offers transport {}, the layout needs {}", Where(hello),
                               hello.transport(), transport_);
   }

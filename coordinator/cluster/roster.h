@@ -15,11 +15,12 @@ namespace fulger {
 
 class Roster {
  public:
-  Roster(int ranks, std::string version, std::string transport)
-      : ranks_(ranks), version_(std::move(version)), transport_(std::move(transport)) {}
+  Roster(int ranks, std::string version, std::string transport, bool gpus = false)
+      : ranks_(ranks), version_(std::move(version)), transport_(std::move(transport)), gpus_(gpus) {}
 
-  // Gives the worker a rank, or says why it cannot take part: another version, another transport, a rank that
-  // is claimed already, one worker too many, a launcher that started another number of ranks.
+  // Gives the worker a rank, or says why it cannot take part: another version, another kind of device,
+  // another transport, a rank that is claimed already, one worker too many, a launcher that started another
+  // number of ranks.
   absl::StatusOr<int> Admit(const v1::Hello& hello);
   void Remove(int rank);
   void Clear();
@@ -35,6 +36,7 @@ class Roster {
   int ranks_;
   std::string version_;
   std::string transport_;
+  bool gpus_;  // ranks compute on GPUs, or none does
   std::map<int, v1::Hello> members_;
   std::map<int, std::string> left_;  // the host that a missing rank was on
 };

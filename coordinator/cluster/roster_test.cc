@@ -61,6 +61,39 @@ TEST(Roster, RefusesAnotherTransport) {
                        HasSubstr("offers transport nccl, the layout needs single")));
 }
 
+v1::Hello GpuWorker(int rank_hint, int world) {
+  v1::Hello hello = Worker(rank_hint, world, 7, "nccl");
+  hello.set_device("cuda:0");
+  return hello;
+}
+
+TEST(Roster, GpuRanksTakeTheTransportThatTheCoordinatorNames) {
+  for (const char* transport : {"single", "nccl", "mpi"}) {
+    const int ranks = transport == std::string("single") ? 1 : 2;
+    Roster roster(ranks, "1.2.3", transport, /*gpus=*/true);
+    EXPECT_OK(roster.Admit(GpuWorker(0, ranks)).status()) << transport;
+  }
+  // NCCL needs no launcher, MPI does.
+  Roster nccl(2, "1.2.3", "nccl", /*gpus=*/true);
+  EXPECT_OK(nccl.Admit(GpuWorker(-1, 0)).status());
+  Roster mpi(2, "1.2.3", "mpi", /*gpus=*/true);
+  EXPECT_THAT(mpi.Admit(GpuWorker(-1, 0)).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("MPI world of size 1")));
+}
+
+TEST(Roster, RefusesAnotherKindOfDevice) {
+  Roster gpus(2, "1.2.3", "nccl", /*gpus=*/true);
+  v1::Hello cpu = Worker(0, 2, 7);
+  cpu.set_device("cpu");
+  EXPECT_THAT(gpus.Admit(cpu).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("computes on cpu"), HasSubstr("told --device cuda"))));
+  Roster cpus(2, "1.2.3", "mpi");
+  EXPECT_THAT(cpus.Admit(GpuWorker(0, 2)).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("computes on cuda:0"), HasSubstr("told --device cpu"))));
+}
+
 TEST(Roster, RefusesARankThatIsClaimed) {
   Roster roster(3, "1.2.3", "mpi");
   ASSERT_TRUE(roster.Admit(Worker(1, 3, 7)).ok());

@@ -170,7 +170,9 @@ void EngineCore::EndAll(FinishReason reason, const absl::Status& why) {
 }
 
 PlannerConfig EngineCore::PlannerConfigOf(const Replica& replica, const ReplicaCapacity& capacity) const {
-  const int64_t anchors = std::min(config_.anchors, capacity.slots - 1);
+  // A replica may have fewer slots than were asked for: anchors then leave half of them to sequences.
+  const int64_t left = std::max(capacity.slots - config_.max_running_requests, capacity.slots / 2);
+  const int64_t anchors = std::min({config_.anchors, left, capacity.slots - 1});
   return {.replica = replica.name,
           .epoch = replica.epoch,
           .blocks = capacity.blocks,

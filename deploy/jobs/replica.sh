@@ -40,19 +40,14 @@ export OMPI_MCA_mpi_yield_when_idle=1
 
 start_ranks() {
   local command=("$worker" --coordinator "$host:$((port + 1))" --device "${FULGER_DEVICE:-cpu}")
-  if [ "${FULGER_DEVICE:-cpu}" = cuda ]; then
-    # shellcheck disable=SC2016
-    command=(bash -c 'exec "$0" --coordinator "$1" --device "cuda:${SLURM_LOCALID:-$OMPI_COMM_WORLD_LOCAL_RANK}"' "$worker" "$host:$((port + 1))")
-  else
-    command+=(--threads "$job_threads")
-  fi
+  [ "${FULGER_DEVICE:-cpu}" != cpu ] || command+=(--threads "$job_threads")
   launch_ranks "${command[@]}"
 }
 
 start_replica() {
   [ -n "${FULGER_LAYOUT:-}" ] || fulger_fail "FULGER_LAYOUT is not set: fulger plan prints the flags"
   # shellcheck disable=SC2086
-  "$fulger" serve --model "$FULGER_MODEL" $FULGER_LAYOUT --wait-for-workers --launch-timeout "${FULGER_START:-300}" \
+  "$fulger" serve --model "$FULGER_MODEL" $FULGER_LAYOUT --device "${FULGER_DEVICE:-cpu}" --wait-for-workers --launch-timeout "${FULGER_START:-300}" \
     --control "0.0.0.0:$((port + 1))" --listen "${FULGER_LISTEN:-0.0.0.0}:$port" --drain-timeout "${FULGER_DRAIN:-60}" \
     ${job_end:+--end-time "$job_end"} "$@" &
   coordinator=$!

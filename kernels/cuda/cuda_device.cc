@@ -11,7 +11,7 @@ namespace {
 using cuda::CudaContext;
 using cuda::ToStatus;
 
-double GiB(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+double GiB(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
 class CudaStream final : public Stream {
  public:
@@ -38,8 +38,11 @@ class CudaDevice final : public Device {
     int count = 0;
     CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&count));
     if (ordinal >= count) {
-      return Unavailable("there is no such GPU, {} found: look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-                         count);
+      return Unavailable(
+          "there is no such GPU, {} found (numbers from 0): look at nvidia-smi and CUDA_VISIBLE_DEVICES, use "
+          "fewer "
+          "ranks, or --ranks-per-device where several are to share one",
+          count);
     }
     CUDA_RETURN_IF_ERROR(cudaSetDevice(ordinal));
     CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&device->properties_, ordinal));
@@ -62,23 +65,32 @@ class CudaDevice final : public Device {
   }
 
   std::string name() const override { return fmt::format("cuda:{}", context_.ordinal); }
+  std::string Model() const override { return static_cast<const char*>(properties_.name); }
+  std::optional<DeviceMemory> Memory() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    if (cudaSetDevice(context_.ordinal) != cudaSuccess ||
+        cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());
+      return DeviceMemory{};
+    }
+    return DeviceMemory{.free = static_cast<int64_t>(free_bytes), .total = static_cast<int64_t>(total_bytes)};
+  }
   // The tiles of a product, and so the order of its sums, go with the architecture and with who computes it.
   std::string Arithmetic() const override {
     return fmt::format("cuda {}.{} {}", properties_.major, properties_.minor,
                        context_.matmul == nullptr ? "own" : context_.matmul->version());
   }
   std::string Describe() const override {
-    size_t free_bytes = 0;
-    size_t total_bytes = 0;
+    const DeviceMemory memory = *Memory();
     int driver = 0;
-    static_cast<void>(cudaMemGetInfo(&free_bytes, &total_bytes));
     static_cast<void>(cudaDriverGetVersion(&driver));
     return fmt::format(
         "{}: {}, {} SMs, compute capability {}.{}, {:.1f} GiB of memory ({:.1f} free), driver for CUDA "
         "{}.{}, "
         "kernels {}, products by {}",
         name(), properties_.name, properties_.multiProcessorCount, properties_.major, properties_.minor,
-        GiB(total_bytes), GiB(free_bytes), driver / 1000, driver % 1000 / 10, FULGER_CUDA_ARCHITECTURES,
+        GiB(memory.total), GiB(memory.free), driver / 1000, driver % 1000 / 10, FULGER_CUDA_ARCHITECTURES,
         context_.matmul == nullptr ? std::string("own kernels") : "cuBLASLt " + context_.matmul->version());
   }
   Stream& stream() override { return stream_; }

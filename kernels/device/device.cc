@@ -35,7 +35,9 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const std::string& spec, cons
     return MakeCudaDevice(*ordinal, options);
 #else
     return FailedPrecondition(
-        "device {}: this build has no CUDA backend; configure where nvcc is installed, or use --device cpu",
+        "device {}: this build has no CUDA backend: build where nvcc of CUDA 13 is on PATH (-DFULGER_CUDA=ON "
+        "makes "
+        "its absence an error), take the image of deploy/docker's target cuda, or say --device cpu",
         spec);
 #endif
   }

@@ -122,9 +122,11 @@ def case_submit_scripts():
                 assert set(re.findall(r"--[a-z-]+", layout)) <= serve_flags(), layout
                 assert set(re.findall(r"FULGER_[A-Z]+", run.stdout)) <= variables_of_jobs() | {"FULGER_DEPLOY"}, run.stdout
                 subprocess.run(["bash", "-n"], input=run.stdout, text=True, check=True)
-            refused = subprocess.run([fulger, "submit", scheduler, "--model", MODEL, "--deploy", DEPLOY, "--gpu", "h200"], cwd=folder,
-                                     capture_output=True, text=True, check=False)
-            assert refused.returncode == 1 and "serves on CPU ranks only" in refused.stderr, refused.stderr
+                device = "cuda" if "--gpu" in cluster else "cpu"
+                assert f"export FULGER_DEVICE={device}\n" in run.stdout and "--device" not in layout, "replica.sh says it to both"
+            refused = subprocess.run([fulger, "submit", scheduler, "--dry-run", "--model", MODEL, "--deploy", DEPLOY, "--gpu", "h200",
+                                      "--experts", "int8"], cwd=folder, capture_output=True, text=True, check=False)
+            assert refused.returncode == 1 and "int8 runs on CPUs only" in refused.stderr, refused.stderr
         assert os.listdir(folder) == [], "a dry run leaves nothing"
 
 

@@ -204,7 +204,10 @@ def case_errors_are_told_plainly():
 
     assert "tp 3" in refused("--tp", "3")
     assert "/nowhere" in run("serve", "--model", "/nowhere").stderr
-    assert "CPU only" in refused("--device", "cuda")
+    assert "expected cpu, cuda, or cuda:0,1" in refused("--device", "gpu")
+    assert "needs --device cuda" in refused("--transport", "nccl")
+    assert "names 1 GPU, room for 1 rank" in refused("--device", "cuda:3", "--tp", "2")
+    assert "int8 runs on CPUs only" in refused("--device", "cuda", "--experts", "int8")
     assert "transport single is for one rank" in refused("--tp", "2", "--transport", "single")
     assert "cannot hold one sequence" in refused("--max-context", "4096", "--cache-tokens", "64")
     assert "cannot start /nowhere/worker" in refused("--worker-binary", "/nowhere/worker")

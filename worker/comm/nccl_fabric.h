@@ -20,6 +20,7 @@ struct NcclSetup {
   int rank = 0;
   int size = 1;
   int gpu = 0;                       // CUDA ordinal
+  int ranks_per_gpu = 1;             // more than one: NCCL 2.30 or newer
   Rendezvous* rendezvous = nullptr;  // outlives the fabric and what it makes
   std::string library;               // --nccl-library; empty: the machine's
 };

@@ -6,6 +6,12 @@
 
 namespace fulger {
 
+namespace {
+
+constexpr int kOldestVersion = 21800;  // non-blocking communicators as they are used here
+
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<const NcclLibrary>> NcclLibrary::Load(const std::string& path) {
   auto library = std::make_shared<NcclLibrary>();
   library->path = path.empty() ? "libnccl.so.2" : path;
@@ -42,6 +48,12 @@ absl::StatusOr<std::shared_ptr<const NcclLibrary>> NcclLibrary::Load(const std::
   RETURN_IF_ERROR(status);
   if (get_version(&library->version) != ncclSuccess) {
     return FailedPrecondition("transport nccl: {} does not say its version", library->path);
+  }
+  if (library->version < kOldestVersion) {
+    return FailedPrecondition(
+        "transport nccl: NCCL {} is too old, 2.18 or newer is needed: install one, or name it with "
+        "--nccl-library",
+        library->Describe());
   }
   return std::shared_ptr<const NcclLibrary>(std::move(library));
 }

@@ -1,6 +1,7 @@
 #include "worker/comm/nccl_state.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +14,15 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kLook = std::chrono::milliseconds(20);
 constexpr auto kFarewell = std::chrono::seconds(5);  // for closing communicators that are in order
+
+constexpr int kFirstSharing = 23000;  // ranks on one GPU
+
+// NCCL reads these when the first communicator is made. What the user has set stays.
+void AllowSharing() {
+  constexpr const char* kVariables[][2] = {
+      {"NCCL_MULTI_RANK_GPU_ENABLE", "1"}, {"NCCL_NVLS_ENABLE", "0"}, {"NCCL_MAX_CTAS", "1"}};
+  for (const auto& [name, value] : kVariables) setenv(name, value, /*overwrite=*/0);
+}
 
 }  // namespace
 
@@ -34,7 +44,15 @@ absl::StatusOr<std::shared_ptr<NcclState>> NcclState::Make(const NcclSetup& setu
   int gpus = 0;
   NCCL_CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&gpus));
   if (setup.gpu >= gpus) return Unavailable("transport nccl: there is no GPU {}, {} found", setup.gpu, gpus);
+  if (setup.ranks_per_gpu > 1) AllowSharing();
   ASSIGN_OR_RETURN(state->library_, NcclLibrary::Load(setup.library));
+  if (setup.ranks_per_gpu > 1 && state->library_->version < kFirstSharing) {
+    return FailedPrecondition(
+        "transport nccl: NCCL {} wants a GPU for each rank, and --ranks-per-device is {}: 2.30 or newer can "
+        "share "
+        "(--nccl-library names one), or --transport mpi takes every tensor through host memory",
+        state->library_->Describe(), setup.ranks_per_gpu);
+  }
   RETURN_IF_ERROR(state->Enter());
   NCCL_CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&state->stream_, cudaStreamNonBlocking));
   state->watchdog_ = std::thread([s = state.get()] { s->Watch(); });

@@ -13,6 +13,7 @@
 #include "worker/comm/staged_fabric.h"
 #include "worker/exec/rank_runner.h"
 #include "worker/exec/row_maximum.h"
+#include "worker/service/device_memory_plan.h"
 #include "worker/service/memory_plan.h"
 #include "worker/weights/loader.h"
 
@@ -59,6 +60,7 @@ struct Executor::Rank {
   std::optional<ImageProcessorConfig> processor;
   Plan plan;
   std::vector<TensorSpec> table;
+  std::optional<Checkpoint> checkpoint;
   std::unique_ptr<Device> device;
   Traffic traffic;
   std::unique_ptr<Fabric> fabric;
@@ -159,6 +161,7 @@ absl::Status Executor::SetUp(Rank& rank) {
   ASSIGN_OR_RETURN(rank.device,
                    MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels}));
   RETURN_IF_ERROR(CheckFormats(*rank.device, layout));
+  RETURN_IF_ERROR(OpenCheckpoint(rank));
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
   // MPI and NCCL would hang where a firewall drops what one host sends to another.
@@ -169,6 +172,7 @@ absl::Status Executor::SetUp(Rank& rank) {
                                            {.rank = assign_.rank(),
                                             .size = rank.plan.layout.ranks(),
                                             .gpu = GpuOf(*rank.device),
+                                            .ranks_per_gpu = options_.ranks_per_device,
                                             .rendezvous = &rendezvous_,
                                             .library = options_.nccl_library}));
   if (rank.fabric->rank() != assign_.rank() || rank.fabric->size() != rank.plan.layout.ranks()) {
@@ -191,7 +195,9 @@ absl::Status Executor::SetUp(Rank& rank) {
 
   ReportPhase(v1::PHASE_WARM_UP);
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
-  ASSIGN_OR_RETURN(rank.runner_options, PlanMemory(rank.config, own, assign_));
+  if (!rank.device->Memory().has_value()) {
+    ASSIGN_OR_RETURN(rank.runner_options, PlanMemory(rank.config, own, assign_));
+  }
   ASSIGN_OR_RETURN(rank.runner,
                    RankRunner::Create({.config = rank.config,
                                        .processor = rank.processor.has_value() ? &*rank.processor : nullptr,
@@ -210,15 +216,34 @@ absl::Status Executor::SetUp(Rank& rank) {
   return absl::OkStatus();
 }
 
-absl::Status Executor::Load(Rank& rank) {
-  ReportPhase(v1::PHASE_LOAD);
-  activity_.Set("loading weights");
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(rank.model_dir, rank.config));
+absl::Status Executor::OpenCheckpoint(Rank& rank) {
+  ASSIGN_OR_RETURN(rank.checkpoint, Checkpoint::Open(rank.model_dir, rank.config));
+  const Checkpoint& checkpoint = *rank.checkpoint;
   if (!assign_.fingerprint().empty() && checkpoint.Fingerprint() != assign_.fingerprint()) {
     return FailedPrecondition(
         "checkpoint {} has fingerprint {}, the coordinator's has {}: the ranks see different files",
         rank.model_dir, checkpoint.Fingerprint().substr(0, 12), assign_.fingerprint().substr(0, 12));
   }
+  const std::optional<DeviceMemory> memory = rank.device->Memory();
+  if (!memory.has_value()) return absl::OkStatus();  // the host's: see PlanMemory
+  RETURN_IF_ERROR(checkpoint.Complete());
+  std::vector<DType> held;
+  for (size_t i = 0; i < rank.table.size(); ++i) {
+    held.push_back(HeldType(checkpoint.source(i).dtype, assign_.weight_dtype() == "f32"));
+  }
+  const DeviceRoom room{.device = fmt::format("{} ({})", rank.device->name(), rank.device->Model()),
+                        .memory = *memory,
+                        .ranks = options_.ranks_per_device};
+  ASSIGN_OR_RETURN(const DeviceMemoryPlan made,
+                   PlanDeviceMemory(rank.config, rank.plan, assign_.rank(), rank.table, held, assign_, room));
+  LogInfo("{}", made.arithmetic);
+  rank.runner_options = made.options;
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Load(Rank& rank) {
+  ReportPhase(v1::PHASE_LOAD);
+  activity_.Set("loading weights");
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
   auto last = std::chrono::steady_clock::now();
   LoadOptions options;
@@ -233,7 +258,8 @@ absl::Status Executor::Load(Rank& rank) {
   };
   ASSIGN_OR_RETURN(options.reduce_row_maxima,
                    MakeRowMaximum(rank.plan, assign_.rank(), *rank.fabric, *rank.device));
-  ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, options, &rank.loaded));
+  ASSIGN_OR_RETURN(rank.weights, LoadWeights(*rank.checkpoint, own, *rank.device, options, &rank.loaded));
+  rank.checkpoint.reset();
   return absl::OkStatus();
 }
 
@@ -251,6 +277,11 @@ absl::Status Executor::Serve(Rank& rank) {
   for (const auto& [name, bytes] : rank.runner->MemoryBytes()) (*ready->mutable_bytes())[name] = bytes;
   ready->set_description(rank.device->Describe());
   ready->set_arithmetic(rank.device->Arithmetic());
+  if (const std::optional<DeviceMemory> memory = rank.device->Memory(); memory.has_value()) {
+    ready->set_device_model(rank.device->Model());
+    ready->set_device_bytes(memory->total);
+    ready->set_device_free_bytes(memory->free);
+  }
   ready->set_bytes_read(rank.loaded.bytes_read);
   ready->set_load_seconds(rank.loaded.seconds);
   phase_ = v1::PHASE_READY;

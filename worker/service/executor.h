@@ -31,6 +31,7 @@ struct ExecutorOptions {
   std::string device = "cpu";
   int threads = 0;
   std::string kernels = "auto";                         // CPU: see DeviceOptions
+  int ranks_per_device = 1;                             // that share a GPU
   std::string nccl_library;                             // empty: the machine's
   std::string model_dir_override;                       // empty: the coordinator's path
   std::chrono::milliseconds operation_deadline{60000};  // of one collective
@@ -74,6 +75,8 @@ class Executor {
 
   void Main();
   absl::Status SetUp(Rank& rank);
+  // What the rank holds is settled here: a device that is too small is refused before anything is read.
+  absl::Status OpenCheckpoint(Rank& rank);
   absl::Status Load(Rank& rank);
   absl::Status Serve(Rank& rank);
   std::optional<Task> NextTask(Fabric& fabric);

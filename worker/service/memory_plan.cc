@@ -4,7 +4,9 @@
 #include <string>
 
 namespace fulger {
+namespace {
 
+// Of this host, in bytes; 0 when /proc/meminfo cannot be read.
 int64_t AvailableMemory() {
   std::ifstream file("/proc/meminfo");
   std::string key;
@@ -16,6 +18,8 @@ int64_t AvailableMemory() {
   }
   return 0;
 }
+
+}  // namespace
 
 absl::StatusOr<RunnerOptions> PlanMemory(const ModelConfig& config, const RankPlan& rank,
                                          const v1::Assign& assign) {

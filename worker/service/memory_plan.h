@@ -1,4 +1,4 @@
-// How many cache blocks and slots a rank makes: what the coordinator asks for.
+// How many cache blocks and slots a rank in host memory makes: what the coordinator asks for.
 #pragma once
 
 #include "base/status.h"
@@ -12,8 +12,5 @@ namespace fulger {
 // RESOURCE_EXHAUSTED shows the arithmetic when the caches alone exceed the memory that is free now.
 absl::StatusOr<RunnerOptions> PlanMemory(const ModelConfig& config, const RankPlan& rank,
                                          const v1::Assign& assign);
-
-// Of this host, in bytes; 0 when /proc/meminfo cannot be read.
-int64_t AvailableMemory();
 
 }  // namespace fulger

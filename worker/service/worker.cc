@@ -9,11 +9,11 @@
 #include <thread>
 #include <utility>
 
+#include "base/device_list.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "worker/comm/launcher.h"
 #include "worker/service/control_client.h"
-#include "worker/service/memory_plan.h"
 #include "worker/service/peer_rendezvous.h"
 #include "worker/service/peer_server.h"
 #include "worker/service/picture_assembler.h"
@@ -56,7 +56,9 @@ class Worker {
     const int rank = options_.rank >= 0 ? options_.rank : launcher.size > 0 ? launcher.rank : -1;
     const std::string who = rank >= 0 ? fmt::format("rank {} on host {}", rank, HostName())
                                       : fmt::format("a worker on host {}", HostName());
-    const bool gpu = options_.executor.device.starts_with("cuda");
+    ASSIGN_OR_RETURN(const DeviceList devices, ParseDeviceList(options_.device));
+    ASSIGN_OR_RETURN(device_, ChooseDevice(devices, launcher));
+    const bool gpu = devices.gpu;
     if (!gpu && launcher.size > 1 && !launcher.pmi) {
       return FailedPrecondition(
           "launch: {} of {} was started by srun without a PMI (--mpi=none, or a default that is none), so "
@@ -76,12 +78,19 @@ class Worker {
     hello->set_world_hint(launcher.size);
     hello->set_host(HostName());
     hello->set_pid(::getpid());
-    hello->set_device(options_.executor.device);
-    hello->set_transport(launcher.size <= 1 ? "single" : gpu ? "nccl" : "mpi");
+    hello->set_device(device_);
+    hello->set_transport(gpu ? "nccl" : launcher.size <= 1 ? "single" : "mpi");
     hello->set_peer_address(peers_->address());
-    hello->set_memory_bytes(AvailableMemory());
     if (!control_->Send(message)) return Unavailable("rendezvous: the coordinator hung up");
     return absl::OkStatus();
+  }
+
+  // One GPU is this process's, whoever runs beside it; of several it takes the one of its place on the host.
+  absl::StatusOr<std::string> ChooseDevice(const DeviceList& devices, const Launcher& launcher) const {
+    const bool exact = devices.ordinals.size() == 1;
+    const int place = exact || launcher.local_rank < 0 ? 0 : launcher.local_rank;
+    const int sharing = devices.ordinals.empty() ? options_.executor.ranks_per_device : 1;
+    return DeviceAt(devices, place, sharing);
   }
 
   int Loop() {
@@ -110,8 +119,10 @@ class Worker {
     rank_ = assign.rank();
     rendezvous_.emplace(
         *peers_, std::vector<std::string>(assign.peer_addresses().begin(), assign.peer_addresses().end()));
+    ExecutorOptions executor_options = options_.executor;
+    executor_options.device = device_;
     executor_.emplace(
-        assign, message.epoch(), options_.executor, [this](const v1::WorkerMessage& m) { control_->Send(m); },
+        assign, message.epoch(), executor_options, [this](const v1::WorkerMessage& m) { control_->Send(m); },
         [this](int count) { return peers_->WaitForFollowers(count, kFollowDeadline); },
         [addresses = std::vector<std::string>(assign.peer_addresses().begin(), assign.peer_addresses().end()),
          rank = rank_] { return ReachHosts(rank, addresses, kReachDeadline); },
@@ -232,6 +243,7 @@ class Worker {
 
   const WorkerOptions& options_;
   std::string host_;
+  std::string device_;  // "cpu" or "cuda:N"
   int rank_ = -1;
   std::unique_ptr<PeerServer> peers_;
   std::unique_ptr<ControlClient> control_;

@@ -9,9 +9,10 @@
 namespace fulger {
 
 struct WorkerOptions {
-  std::string coordinator;  // HOST:PORT or unix:PATH
-  int rank = -1;            // overrides the launcher's hint
-  std::string host;         // the address that other workers dial; empty: as it is seen from the coordinator
+  std::string coordinator;     // HOST:PORT or unix:PATH
+  int rank = -1;               // overrides the launcher's hint
+  std::string device = "cpu";  // as --device says; a list has an entry for each rank of this host
+  std::string host;  // the address that other workers dial; empty: as it is seen from the coordinator
   std::chrono::milliseconds join_deadline{120000};
   ExecutorOptions executor;
 };
