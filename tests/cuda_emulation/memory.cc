@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -10,6 +11,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
+
+#include "tests/cuda_emulation/card.h"
 
 namespace fulger::cuda_emulation {
 namespace {
@@ -29,7 +32,8 @@ size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 }  // namespace
 
 void* Memory::Allocate(size_t bytes, Space space) {
-  if (space == Space::kDevice && (bytes > kDeviceBytes || used_ > kDeviceBytes - bytes)) return nullptr;
+  const size_t room = TheCard().memory - std::min(TheCard().memory, TheCard().held);
+  if (space == Space::kDevice && (bytes > room || used_ > room - bytes)) return nullptr;
   Allocation a{.bytes = bytes, .space = space};
   if (kSanitized) {
     if (posix_memalign(reinterpret_cast<void**>(&a.data), kAlignment, bytes) != 0) return nullptr;

@@ -26,8 +26,6 @@ struct Allocation {
 
 class Memory {
  public:
-  static constexpr size_t kDeviceBytes = size_t{8} << 30;
-
   // Null where the device holds no more.
   void* Allocate(size_t bytes, Space space);
   // False for what is no live allocation of that space.

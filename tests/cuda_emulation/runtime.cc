@@ -1,5 +1,6 @@
 #include "tests/cuda_emulation/runtime.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <set>
 #include <utility>
 
+#include "tests/cuda_emulation/card.h"
 #include "tests/cuda_emulation/grid.h"
 #include "tests/cuda_emulation/memory.h"
 
@@ -229,6 +231,16 @@ const char* NameOf(cudaError_t error) {
       return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorDevicesUnavailable:
+      return "cudaErrorDevicesUnavailable";
+    case cudaErrorSystemDriverMismatch:
+      return "cudaErrorSystemDriverMismatch";
     default:
       return "another error";
   }
@@ -240,23 +252,50 @@ extern "C" {
 
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 const char* cudaGetErrorName(cudaError_t error) { return NameOf(error); }
-const char* cudaGetErrorString(cudaError_t) { return "the emulation has printed what is wrong"; }
+// The real one's words for what TheCard() may be; of faults the emulation says more than the real one can.
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorNoKernelImageForDevice:
+      return "no kernel image is available for execution on the device";
+    case cudaErrorDevicesUnavailable:
+      return "CUDA-capable device(s) is/are busy or unavailable";
+    case cudaErrorSystemDriverMismatch:
+      return "system has unsupported display driver / cuda driver combination";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    default:
+      return "the emulation has printed what is wrong";
+  }
+}
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = CUDART_VERSION;
+  *version = TheCard().driver;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  const Card& card = TheCard();
+  if (card.driver < CUDART_VERSION / 1000 * 1000) return Remember(cudaErrorInsufficientDriver);
+  if (card.gpus == 0) return Remember(cudaErrorNoDevice);
+  if (card.error != cudaErrorDevicesUnavailable && card.error != cudaSuccess) return Remember(card.error);
+  *count = card.gpus;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : Remember(cudaErrorInvalidDevice); }
+// Each process has one context here, whatever its number.
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= TheCard().gpus) return Remember(cudaErrorInvalidDevice);
+  return Remember(TheCard().error);
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-  if (device != 0) return Remember(cudaErrorInvalidDevice);
+  if (device < 0 || device >= TheCard().gpus) return Remember(cudaErrorInvalidDevice);
   *p = {};
   std::snprintf(p->name, sizeof(p->name), "CUDA EMULATED ON THE CPU");
-  p->major = 8;
+  p->major = TheCard().major;
+  p->minor = TheCard().minor;
   p->multiProcessorCount = 108;
-  p->totalGlobalMem = Memory::kDeviceBytes;
+  p->totalGlobalMem = TheCard().memory;
   p->sharedMemPerBlock = kSharedBytes;
   p->sharedMemPerBlockOptin = kSharedBytesOptIn;
   p->maxThreadsPerBlock = kMaxThreads;
@@ -265,11 +304,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   const std::lock_guard lock(R().mutex);
-  *total = Memory::kDeviceBytes;
-  *free_bytes = *total - R().memory.used();
+  *total = TheCard().memory;
+  *free_bytes = *total - std::min(*total, TheCard().held + R().memory.used());
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  if (TheCard().major < 8) return Remember(cudaErrorNoKernelImageForDevice);
   *attributes = {};
   attributes->maxThreadsPerBlock = kMaxThreads;
   return cudaSuccess;

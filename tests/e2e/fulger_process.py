@@ -16,10 +16,11 @@ START_SECONDS = 120
 class Server:
     """`fulger serve` on a free port, or on `port`. Its log is kept in `lines`."""
 
-    def __init__(self, fulger, model, *flags, port=0, step_tokens=512):
+    def __init__(self, fulger, model, *flags, port=0, step_tokens=512, env=None):
         command = [fulger, "serve", "--model", model, "--model-name", "demo", "--listen", f"127.0.0.1:{port}",
                    "--max-context", "8192", "--max-step-tokens", str(step_tokens), *flags]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace",
+                                        env={**os.environ, **(env or {})})
         self.lines, self.port = [], 0
         self.tls, self.key = None, None  # an ssl.SSLContext; an API key
         self.changed = threading.Condition()
