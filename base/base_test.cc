@@ -1,7 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -124,6 +127,32 @@ TEST(File, NamesTheFileAndTheOffset) {
   EXPECT_THAT(File::Open(path + ".none").status(), StatusIs(absl::StatusCode::kNotFound, HasSubstr(".none")));
   EXPECT_THAT(File::Open(testing::TempDir()).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("regular")));
+  std::filesystem::remove(path);
+}
+
+TEST(File, ANewOneIsWholeOrNotThere) {
+  const std::string path = testing::TempDir() + "/fulger_new_file_test";
+  std::filesystem::remove(path);
+  ASSERT_OK(ReplaceFile(path, "first"));
+  ASSERT_OK(ReplaceFile(path, "second"));
+  ASSERT_OK_AND_ASSIGN(const std::string content, ReadFile(path));
+  EXPECT_EQ(content, "second");
+  EXPECT_EQ(NewFile::Create(path).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(ReplaceFile("/nowhere/file", "x"),
+              StatusIs(absl::StatusCode::kNotFound, testing::HasSubstr("/nowhere/file")));
+
+  // As a full disk.
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small{.rlim_cur = 10, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const absl::Status full = ReplaceFile(path, "more than ten bytes");
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted, testing::HasSubstr("write at 10")));
+  ASSERT_OK_AND_ASSIGN(const std::string same, ReadFile(path));
+  EXPECT_EQ(same, "second");
   std::filesystem::remove(path);
 }
 

@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   options.join_deadline = std::chrono::seconds(join_seconds);
   options.executor.operation_deadline = std::chrono::seconds(operation_seconds);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on files is an error of the write
   fulger::InitLogging("worker");
   return fulger::RunWorker(options);
 }

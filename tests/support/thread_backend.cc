@@ -1,5 +1,6 @@
 #include "tests/support/thread_backend.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fulger {
@@ -79,6 +80,46 @@ void ThreadBackend::Encode(uint64_t epoch, const Pictures& pictures) {
                                                     .pixels = {image->tiles.begin(), image->tiles.end()}}));
   }
   replica_->Encode(std::move(tiles));
+}
+
+namespace {
+
+// What the ranks say, until the last one has.
+template <typename T>
+struct Gathered {
+  explicit Gathered(int ranks) : said(static_cast<size_t>(ranks)), left(ranks) {}
+  // True: these were the last words.
+  bool Say(int rank, T what) {
+    std::lock_guard lock(mu);
+    said[static_cast<size_t>(rank)] = std::move(what);
+    return --left == 0;
+  }
+  std::mutex mu;
+  std::vector<T> said;
+  int left;
+};
+
+}  // namespace
+
+void ThreadBackend::Save(uint64_t epoch, const v1::SaveStates& wanted) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  auto all = std::make_shared<Gathered<v1::StatesSaved>>(replica_->layer_ranks());
+  replica_->Save(wanted, [events = events_, epoch, all](int rank, v1::StatesSaved saved) {
+    if (all->Say(rank, std::move(saved))) events->OnStatesSaved(epoch, all->said);
+  });
+}
+
+void ThreadBackend::Fetch(uint64_t epoch, const v1::SavedState& state) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  auto all = std::make_shared<Gathered<absl::Status>>(replica_->layer_ranks());
+  replica_->Fetch(state,
+                  [events = events_, epoch, id = state.id(), all](int rank, const absl::Status& status) {
+                    if (!all->Say(rank, status)) return;
+                    const auto failed = std::ranges::find_if_not(all->said, &absl::Status::ok);
+                    events->OnStateFetched(epoch, id, failed == all->said.end() ? absl::OkStatus() : *failed);
+                  });
 }
 
 void ThreadBackend::Evict(uint64_t epoch, const std::vector<std::string>& keys) {

@@ -31,6 +31,8 @@ class ThreadBackend final : public Backend {
   void Encode(uint64_t epoch, const Pictures& pictures) override;
   void Withdraw(uint64_t, const std::vector<std::string>&) override {}  // what was asked for has begun
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
+  void Save(uint64_t epoch, const v1::SaveStates& wanted) override;
+  void Fetch(uint64_t epoch, const v1::SavedState& state) override;
 
  private:
   void Stop();

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "worker/cache/state_file.h"
 #include "worker/comm/staged_fabric.h"
 #include "worker/comm/thread_fabric.h"
 #include "worker/exec/row_maximum.h"
@@ -130,6 +131,8 @@ absl::Status ThreadReplica::RunTask(Rank& rank, const Task& task) {
     for (size_t i = 0; answers && i < pictures->size(); ++i) {
       pictures_.Push({(*pictures)[i]->key, encoded.rows[i]});
     }
+  } else if (const auto* work = std::get_if<Work>(&task)) {
+    (*work)(rank);
   } else {
     rank.runner->Evict(std::get<EvictTask>(task).key);
   }
@@ -154,6 +157,22 @@ void ThreadReplica::Encode(std::vector<Picture> pictures) {
 
 void ThreadReplica::Evict(const std::string& key) {
   for (auto& rank : ranks_) rank->tasks.Push(EvictTask{key});
+}
+
+void ThreadReplica::Save(const v1::SaveStates& wanted, Saved done) {
+  for (int r = 0; r < layer_ranks(); ++r) {
+    ranks_[static_cast<size_t>(r)]->tasks.Push(Work([wanted, done, r](Rank& rank) {
+      done(r, rank.runner->SaveStates(wanted, StateFilePath(wanted.folder(), "0", r)));
+    }));
+  }
+}
+
+void ThreadReplica::Fetch(const v1::SavedState& state, Fetched done) {
+  for (int r = 0; r < layer_ranks(); ++r) {
+    ranks_[static_cast<size_t>(r)]->tasks.Push(Work([state, done, r](Rank& rank) {
+      done(r, rank.runner->FetchState(state, StateFilePath(state.folder(), "0", r)));
+    }));
+  }
 }
 
 absl::StatusOr<v1::StepResult> ThreadReplica::NextResult() {

@@ -51,6 +51,12 @@ class ThreadReplica {
   // Queues the pictures on the ranks that encode them, for one pass.
   void Encode(std::vector<Picture> pictures);
   void Evict(const std::string& key);
+  // Queued on every rank that holds layers; `done` is called by each of them.
+  using Saved = std::function<void(int rank, v1::StatesSaved saved)>;
+  void Save(const v1::SaveStates& wanted, Saved done);
+  using Fetched = std::function<void(int rank, const absl::Status& status)>;
+  void Fetch(const v1::SavedState& state, Fetched done);
+  int layer_ranks() const { return plan_.layout.pp * plan_.layout.tp; }
   // The next result of the last stage, in step order, or the first error of any rank.
   absl::StatusOr<v1::StepResult> NextResult();
   // The number of feature rows of the next picture that finished; `key` (may be null): of which.
@@ -59,11 +65,12 @@ class ThreadReplica {
   void Stop();
 
  private:
+  struct Rank;
   struct EvictTask {
     std::string key;
   };
-  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::vector<Picture>, EvictTask>;
-  struct Rank;
+  using Work = std::function<void(Rank&)>;
+  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, std::vector<Picture>, EvictTask, Work>;
 
   ThreadReplica() = default;
   void RunRank(Rank& rank);

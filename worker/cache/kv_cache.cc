@@ -55,4 +55,19 @@ absl::Status KvCache::CopyBlock(Device& device, int32_t from, int32_t to) {
   return absl::OkStatus();
 }
 
+absl::Status KvCache::AppendParts(std::span<const int32_t> blocks, std::vector<MutTensorView>* parts) const {
+  for (const int32_t block : blocks) {
+    if (block < 0 || block >= blocks_) {
+      return InvalidArgument("block {}: this rank has blocks 0..{}", block, blocks_ - 1);
+    }
+  }
+  for (const Layer& layer : layers_) {
+    for (const MutTensorView* view : {&layer.keys, &layer.values}) {
+      if (view->empty_view()) continue;
+      for (const int32_t block : blocks) parts->push_back(view->Rows(block, 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace fulger

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/dtype.h"
@@ -26,6 +27,8 @@ class KvCache {
   const MutTensorView& keys(int64_t layer) const;
   const MutTensorView& values(int64_t layer) const;
   absl::Status CopyBlock(Device& device, int32_t from, int32_t to);
+  // Keys and values of these blocks, layer by layer, each view contiguous.
+  absl::Status AppendParts(std::span<const int32_t> blocks, std::vector<MutTensorView>* parts) const;
 
  private:
   struct Layer {

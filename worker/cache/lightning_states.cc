@@ -59,4 +59,12 @@ absl::Status LightningStates::CopySlot(Device& device, int32_t from, int32_t to)
   return absl::OkStatus();
 }
 
+absl::Status LightningStates::AppendParts(int32_t slot, std::vector<MutTensorView>* parts) const {
+  RETURN_IF_ERROR(CheckSlot("parts of", slot));
+  for (const Layer& layer : layers_) {
+    if (!layer.states.empty_view()) parts->push_back(layer.states.Rows(slot, 1));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace fulger

@@ -24,6 +24,8 @@ class LightningStates {
   const MutTensorView& states(int64_t layer) const;
   absl::Status ZeroSlot(Device& device, int32_t slot);
   absl::Status CopySlot(Device& device, int32_t from, int32_t to);
+  // The slot's states, layer by layer, each view contiguous.
+  absl::Status AppendParts(int32_t slot, std::vector<MutTensorView>* parts) const;
 
  private:
   absl::Status CheckSlot(const char* what, int32_t slot) const;

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "fulger/v1/control.pb.h"
 #include "fulger/v1/step.pb.h"
 #include "model/config.h"
 #include "model/cost/rank_memory.h"
@@ -82,6 +83,9 @@ class RankRunner {
   // On ranks that hold the vision tower: see FeatureStore::Encode.
   virtual absl::StatusOr<EncodedPictures> Encode(std::span<const Picture> pictures) = 0;
   virtual void Evict(const std::string& key) = 0;
+  // On ranks that hold layers: see StateKeeper. `path`: this rank's file of the states.
+  virtual v1::StatesSaved SaveStates(const v1::SaveStates& wanted, const std::string& path) = 0;
+  virtual absl::Status FetchState(const v1::SavedState& state, const std::string& path) = 0;
   virtual StepTiming last_timing() const = 0;
   // Held on this rank besides the weights: "kv", "slots", "arena".
   virtual std::vector<std::pair<std::string, int64_t>> MemoryBytes() const = 0;

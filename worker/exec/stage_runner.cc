@@ -57,6 +57,7 @@ absl::Status StageRunner::Initialise() {
   ASSIGN_OR_RETURN(kv_, KvCache::Make(setup_.config, rank_, setup_.device, options.blocks, options.block_size,
                                       options.kv_dtype));
   ASSIGN_OR_RETURN(states_, LightningStates::Make(setup_.config, rank_, setup_.device, options.slots));
+  keeper_.emplace(&setup_.device, &*kv_, &*states_, setup_.rank);
   ASSIGN_OR_RETURN(arena_, Arena::Make(setup_.device, static_cast<size_t>(ArenaBytes(
                                                           setup_.config, layout, rank_, options.sizes()))));
 
@@ -144,6 +145,7 @@ absl::StatusOr<v1::StepResult> StageRunner::Run(const v1::StepPlan& plan) {
   last_step_ = plan.step();
   RETURN_IF_ERROR(RunOperations(plan));
   RETURN_IF_ERROR(sequences_.Apply(plan));
+  RETURN_IF_ERROR(RestoreStates(plan));
   if (head_.has_value()) head_->AddMasks(plan);
   ASSIGN_OR_RETURN(Batch batch,
                    Batch::Make(plan, sequences_, setup_.options.max_step_tokens, setup_.options.block_size));
@@ -184,6 +186,29 @@ absl::Status StageRunner::RunOperations(const v1::StepPlan& plan) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status StageRunner::RestoreStates(const v1::StepPlan& plan) {
+  for (const v1::RestoredState& restored : plan.restored()) {
+    ASSIGN_OR_RETURN(const RankSequence* sequence, sequences_.Find(restored.sequence()));
+    RETURN_IF_ERROR(keeper_->Restore(restored.state(), sequence->slot, sequence->blocks));
+  }
+  for (const uint64_t id : plan.dropped_states()) keeper_->Drop(id);
+  return absl::OkStatus();
+}
+
+v1::StatesSaved StageRunner::SaveStates(const v1::SaveStates& wanted, const std::string& path) {
+  setup_.activity.Set("saving sequences");
+  v1::StatesSaved saved = keeper_->Save(wanted, path);
+  setup_.activity.Set("idle");
+  return saved;
+}
+
+absl::Status StageRunner::FetchState(const v1::SavedState& state, const std::string& path) {
+  setup_.activity.Set("reading a saved sequence");
+  absl::Status status = keeper_->Fetch(state, path);
+  setup_.activity.Set("idle");
+  return status;
 }
 
 absl::StatusOr<v1::StepResult> StageRunner::RunRows(const v1::StepPlan& plan, Batch& batch) {

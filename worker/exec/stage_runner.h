@@ -14,6 +14,7 @@
 #include "worker/exec/output_head.h"
 #include "worker/exec/rank_runner.h"
 #include "worker/exec/sequence_table.h"
+#include "worker/exec/state_keeper.h"
 #include "worker/layers/decoder_stack.h"
 #include "worker/vision/feature_store.h"
 
@@ -26,6 +27,8 @@ class StageRunner final : public RankRunner {
   absl::StatusOr<v1::StepResult> Run(const v1::StepPlan& plan) override;
   absl::StatusOr<EncodedPictures> Encode(std::span<const Picture> pictures) override;
   void Evict(const std::string& key) override;
+  v1::StatesSaved SaveStates(const v1::SaveStates& wanted, const std::string& path) override;
+  absl::Status FetchState(const v1::SavedState& state, const std::string& path) override;
   StepTiming last_timing() const override { return timing_; }
   std::vector<std::pair<std::string, int64_t>> MemoryBytes() const override;
 
@@ -44,6 +47,7 @@ class StageRunner final : public RankRunner {
   ExecContext Context();
 
   absl::Status RunOperations(const v1::StepPlan& plan);
+  absl::Status RestoreStates(const v1::StepPlan& plan);
   absl::StatusOr<v1::StepResult> RunRows(const v1::StepPlan& plan, Batch& batch);
   // First stage: token ids (waiting for feedback where a token was sampled by an earlier step) and dead rows.
   absl::Status CollectIds(const v1::StepPlan& plan, const Batch& batch, std::vector<int32_t>& ids,
@@ -71,6 +75,7 @@ class StageRunner final : public RankRunner {
   std::optional<FeatureStore> features_;
 
   SequenceTable sequences_;
+  std::optional<StateKeeper> keeper_;
   uint64_t last_step_ = 0;
   std::deque<PendingFeedback> pending_feedback_;  // first stage
   StepTiming timing_;

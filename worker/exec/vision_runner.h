@@ -18,6 +18,12 @@ class VisionRunner final : public RankRunner {
   absl::StatusOr<v1::StepResult> Run(const v1::StepPlan& plan) override;
   absl::StatusOr<EncodedPictures> Encode(std::span<const Picture> pictures) override;
   void Evict(const std::string& key) override { features_->Evict(key); }
+  v1::StatesSaved SaveStates(const v1::SaveStates& /*wanted*/, const std::string& /*path*/) override {
+    return {};
+  }
+  absl::Status FetchState(const v1::SavedState& /*state*/, const std::string& /*path*/) override {
+    return Internal("a vision rank has no states of sequences");
+  }
   StepTiming last_timing() const override { return {}; }
   std::vector<std::pair<std::string, int64_t>> MemoryBytes() const override {
     return {{"arena", static_cast<int64_t>(arena_->capacity())}};

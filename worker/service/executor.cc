@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "model/picture/processor_config.h"
+#include "worker/cache/state_file.h"
 #include "worker/comm/fabric_factory.h"
 #include "worker/comm/metered_fabric.h"
 #include "worker/comm/staged_fabric.h"
@@ -314,10 +315,32 @@ absl::Status Executor::RunTask(Rank& rank, const Task& task, PictureQueue* pictu
   } else if (const auto* withdraw = std::get_if<Withdraw>(&task)) {
     if (pictures->Withdraw(withdraw->key))
       SendFeaturesReady(withdraw->key, Cancelled("nobody waits for the picture any more"));
+  } else if (const auto* save = std::get_if<std::shared_ptr<const v1::SaveStates>>(&task)) {
+    SaveStates(rank, **save);
+  } else if (const auto* fetch = std::get_if<std::shared_ptr<const v1::FetchState>>(&task)) {
+    FetchState(rank, (*fetch)->state());
   } else {
     rank.runner->Evict(std::get<Evict>(task).key);
   }
   return absl::OkStatus();
+}
+
+// What cannot be written or read costs the sequence its state, not the rank its life.
+void Executor::SaveStates(Rank& rank, const v1::SaveStates& wanted) {
+  v1::WorkerMessage message = NewMessage();
+  *message.mutable_states_saved() =
+      rank.runner->SaveStates(wanted, StateFilePath(wanted.folder(), assign_.replica(), assign_.rank()));
+  Post(std::move(message));
+}
+
+void Executor::FetchState(Rank& rank, const v1::SavedState& state) {
+  const absl::Status fetched =
+      rank.runner->FetchState(state, StateFilePath(state.folder(), state.replica(), assign_.rank()));
+  if (!fetched.ok()) LogWarn("{}", Message(fetched));
+  v1::WorkerMessage message = NewMessage();
+  message.mutable_state_fetched()->set_id(state.id());
+  message.mutable_state_fetched()->set_error(Message(fetched));
+  Post(std::move(message));
 }
 
 // Waits for a task. A large send over MPI advances only inside calls of its own rank, so while one is open

@@ -51,7 +51,8 @@ class Executor {
   struct Withdraw {  // a picture, if its encoding has not begun
     std::string key;
   };
-  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, Picture, Evict, Withdraw>;
+  using Task = std::variant<std::shared_ptr<const v1::StepPlan>, Picture, Evict, Withdraw,
+                            std::shared_ptr<const v1::SaveStates>, std::shared_ptr<const v1::FetchState>>;
 
   // Starts the thread: sets the rank up as `assign` says, reports Progress and Ready, then runs tasks. A
   // failure is reported as Failed and ends the thread with `failed()` true. `rendezvous` outlives the
@@ -83,6 +84,8 @@ class Executor {
   // Pictures go into the queue.
   absl::Status RunTask(Rank& rank, const Task& task, PictureQueue* pictures);
   absl::Status RunPlan(Rank& rank, const v1::StepPlan& plan);
+  void SaveStates(Rank& rank, const v1::SaveStates& wanted);
+  void FetchState(Rank& rank, const v1::SavedState& state);
   struct TaskTime {
     uint64_t step = 0;  // 0: a pass of the vision tower
     int pictures = 0;

@@ -160,6 +160,20 @@ class Worker {
       case v1::PeerMessage::kEvict:
         executor_->Push(Executor::Evict{message.evict()});
         break;
+      case v1::PeerMessage::kSave: {
+        auto save = std::make_shared<v1::SaveStates>();
+        if (save->ParseFromString(message.save())) {
+          executor_->Push(std::shared_ptr<const v1::SaveStates>(save));
+        }
+        break;
+      }
+      case v1::PeerMessage::kFetch: {
+        auto fetch = std::make_shared<v1::FetchState>();
+        if (fetch->ParseFromString(message.fetch())) {
+          executor_->Push(std::shared_ptr<const v1::FetchState>(fetch));
+        }
+        break;
+      }
       default:
         break;
     }
@@ -190,6 +204,16 @@ class Worker {
           peers_->Forward(forward);
           executor_->Push(Executor::Evict{key});
         }
+        break;
+      case v1::CoordinatorMessage::kSave:
+        forward.set_save(message.save().SerializeAsString());
+        peers_->Forward(forward);
+        executor_->Push(std::make_shared<const v1::SaveStates>(message.save()));
+        break;
+      case v1::CoordinatorMessage::kFetch:
+        forward.set_fetch(message.fetch().SerializeAsString());
+        peers_->Forward(forward);
+        executor_->Push(std::make_shared<const v1::FetchState>(message.fetch()));
         break;
       case v1::CoordinatorMessage::kWithdraw:
         for (const std::string& key : message.withdraw().keys()) executor_->Push(Executor::Withdraw{key});
