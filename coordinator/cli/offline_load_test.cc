@@ -39,6 +39,8 @@ class InstantEngine final : public Engine {
   bool Cancel(const std::string&) override { return false; }
   EngineStats Stats() const override { return {}; }
   void Drain(Duration) override {}
+  bool Settle(Duration) override { return true; }
+  std::vector<v1::SavedRequest> Suspend(const std::string&, Duration) override { return {}; }
 };
 
 const OfflineWatch kHealthy{.health = [] { return absl::OkStatus(); }};

@@ -169,6 +169,22 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
                                ready.error().empty() ? absl::OkStatus() : DataLoss("{}", ready.error()));
       break;
     }
+    case v1::WorkerMessage::kStatesSaved: {
+      const uint64_t epoch = epoch_;
+      std::vector<v1::StatesSaved> all;
+      if (!OnStatesSavedLocked(rank, message.states_saved(), &all)) break;
+      lock.unlock();
+      events_->OnStatesSaved(epoch, std::move(all));
+      break;
+    }
+    case v1::WorkerMessage::kStateFetched: {
+      const uint64_t epoch = epoch_;
+      absl::Status all;
+      if (!OnStateFetchedLocked(rank, message.state_fetched(), &all)) break;
+      lock.unlock();
+      events_->OnStateFetched(epoch, message.state_fetched().id(), all);
+      break;
+    }
     case v1::WorkerMessage::kFailed: {
       const std::string why = fmt::format("{} failed during {}: {}", DescribeRank(rank),
                                           PhaseName(message.failed().phase()), message.failed().message());
@@ -403,6 +419,8 @@ void Replica::Fail(const absl::Status& why) {
     phase_ = ReplicaPhase::kGathering;
     phase_since_ = clock_->Now();
     steps_in_flight_.clear();
+    saved_.clear();
+    fetching_.clear();
     events_->OnDown(why);  // under the mutex, as OnUp: the next epoch cannot overtake it
   }
   if (on_failure_) on_failure_(why);

@@ -125,6 +125,8 @@ class Replica final : public Backend, public JoinHandler {
   void Encode(uint64_t epoch, const Pictures& pictures) override;
   void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
+  void Save(uint64_t epoch, const v1::SaveStates& wanted) override;
+  void Fetch(uint64_t epoch, const v1::SavedState& state) override;
 
   void OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1::WorkerMessage& message) override;
   void OnClosed(const std::shared_ptr<WorkerConnection>& from) override;
@@ -152,6 +154,11 @@ class Replica final : public Backend, public JoinHandler {
 
   void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
   void OnReady(int rank, const v1::Ready& ready);
+  // Each returns true when the last rank has answered, with all that they said.
+  bool OnStatesSavedLocked(int rank, const v1::StatesSaved& saved, std::vector<v1::StatesSaved>* all);
+  bool OnStateFetchedLocked(int rank, const v1::StateFetched& fetched, absl::Status* all);
+  int LayerRanks() const { return plan_.layout.pp * plan_.layout.tp; }
+  void SendToLayersLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);
   void OnTimingLocked(int rank, const v1::RankTiming& timing);
   void OnPongLocked(Member* member, const v1::Pong& pong) const;
   void AssignAllLocked();
@@ -189,10 +196,16 @@ class Replica final : public Backend, public JoinHandler {
   std::map<int, Member> members_;
   TimePoint phase_since_;
   std::map<uint64_t, TimePoint> steps_in_flight_;
-  uint64_t last_submitted_ = 0;     // step
-  uint64_t last_answered_ = 0;      // step
-  TimePoint last_activity_;         // the last answer, or the last time a probe was asked for
-  std::map<int, RankTimes> times_;  // by rank, of all epochs
+  std::map<int, v1::StatesSaved> saved_;  // by rank: what has come of the answer to Save
+  struct Fetching {
+    int answers = 0;
+    absl::Status first_error{};
+  };
+  std::map<uint64_t, Fetching> fetching_;  // by state
+  uint64_t last_submitted_ = 0;            // step
+  uint64_t last_answered_ = 0;             // step
+  TimePoint last_activity_;                // the last answer, or the last time a probe was asked for
+  std::map<int, RankTimes> times_;         // by rank, of all epochs
 };
 
 }  // namespace fulger

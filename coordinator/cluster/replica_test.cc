@@ -411,6 +411,60 @@ TEST_F(ReplicaTest, TellsOfFeaturesAndTheirErrors) {
               StatusIs(absl::StatusCode::kDataLoss, "NaN in layer 3 of the tower"));
 }
 
+// Ranks 0 to 3 hold layers; the vision rank is not asked.
+TEST_F(ReplicaTest, StatesAreSavedWhenTheLastRankHasSaidSo) {
+  Serve();
+  v1::SaveStates wanted;
+  wanted.set_folder("/state");
+  wanted.add_sequences()->set_slot(3);
+  replica_.Save(replica_.Info().epoch + 1, wanted);  // not of this epoch
+  for (const int rank : {0, 2}) EXPECT_FALSE(workers_[rank]->sent.back()->has_save());
+  replica_.Save(replica_.Info().epoch, wanted);
+  for (const int rank : {0, 2}) EXPECT_EQ(workers_[rank]->sent.back()->save().sequences(0).slot(), 3) << rank;
+  for (const int rank : {1, 3, 4}) EXPECT_FALSE(workers_[rank]->sent.back()->has_save()) << rank;
+  for (const int rank : {3, 0, 2, 1}) {
+    EXPECT_THAT(events_.saved, IsEmpty());
+    v1::WorkerMessage message = From(rank);
+    message.mutable_states_saved()->add_pieces()->set_bytes(100 + rank);
+    if (rank == 2) message.mutable_states_saved()->set_error("disk full");
+    Send(rank, message);
+  }
+  ASSERT_THAT(events_.saved, SizeIs(1));
+  ASSERT_THAT(events_.saved[0], SizeIs(4));
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(events_.saved[0][static_cast<size_t>(rank)].pieces(0).bytes(), 100 + rank);
+  }
+  EXPECT_EQ(events_.saved[0][2].error(), "rank 2 (host h2, pid 1002): disk full");
+}
+
+TEST_F(ReplicaTest, AStateIsFetchedWhenTheLastRankHasIt) {
+  Serve();
+  v1::SavedState state;
+  for (const uint64_t id : {7, 8}) {
+    state.set_id(id);
+    replica_.Fetch(replica_.Info().epoch, state);
+    EXPECT_EQ(workers_[2]->sent.back()->fetch().state().id(), id);
+    EXPECT_FALSE(workers_[4]->sent.back()->has_fetch());
+  }
+  const auto answer = [&](int rank, uint64_t id, const std::string& error) {
+    v1::WorkerMessage message = From(rank);
+    message.mutable_state_fetched()->set_id(id);
+    message.mutable_state_fetched()->set_error(error);
+    Send(rank, message);
+  };
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_THAT(events_.fetched, IsEmpty());
+    answer(rank, 9, "");  // nobody asked
+    answer(rank, 8, rank == 1 ? "damaged" : "");
+  }
+  for (int rank = 0; rank < 4; ++rank) answer(rank, 7, "");
+  ASSERT_THAT(events_.fetched, SizeIs(2));
+  EXPECT_EQ(events_.fetched[0].first, 8u);
+  EXPECT_THAT(Message(events_.fetched[0].second), AllOf(HasSubstr("rank 1 ("), HasSubstr("damaged")));
+  EXPECT_EQ(events_.fetched[1].first, 7u);
+  EXPECT_OK(events_.fetched[1].second);
+}
+
 TEST_F(ReplicaTest, StopIsCleanAndFinal) {
   Serve();
   replica_.Stop("the server stops");

@@ -52,6 +52,12 @@ class FakeEvents final : public BackendEvents {
   void OnDown(const absl::Status& why) override { downs.push_back(Message(why)); }
   void OnResult(std::shared_ptr<const v1::StepResult> result) override { results.push_back(result); }
   void OnProbeDue(uint64_t epoch) override { probes.push_back(epoch); }
+  void OnStatesSaved(uint64_t, std::vector<v1::StatesSaved> ranks) override {
+    saved.push_back(std::move(ranks));
+  }
+  void OnStateFetched(uint64_t, uint64_t id, const absl::Status& status) override {
+    fetched.emplace_back(id, status);
+  }
   void OnFeaturesReady(uint64_t, const std::string& key, const absl::Status& status) override {
     features.emplace_back(key, status);
   }
@@ -61,6 +67,8 @@ class FakeEvents final : public BackendEvents {
   std::vector<std::shared_ptr<const v1::StepResult>> results;
   std::vector<std::pair<std::string, absl::Status>> features;
   std::vector<uint64_t> probes;  // epochs
+  std::vector<std::vector<v1::StatesSaved>> saved;
+  std::vector<std::pair<uint64_t, absl::Status>> fetched;
 };
 
 // Two stages of two ranks and one vision rank: ranks 0 and 2 lead their stages, rank 4 has the tower. With

@@ -9,6 +9,8 @@
 
 #include "base/status.h"
 #include "coordinator/engine/types.h"
+#include "fulger/v1/control.pb.h"
+#include "fulger/v1/saved.pb.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -35,6 +37,10 @@ class BackendEvents {
   // The replica has been idle for a while, or has just come up: a probe step should show that it can compute.
   virtual void OnProbeDue(uint64_t epoch) = 0;
   virtual void OnFeaturesReady(uint64_t epoch, const std::string& key, const absl::Status& status) = 0;
+  // What each rank that holds layers says of a Save, by rank.
+  virtual void OnStatesSaved(uint64_t epoch, std::vector<v1::StatesSaved> ranks) = 0;
+  // The state is in the memory of every rank that holds layers, for a plan to restore; or why it is not.
+  virtual void OnStateFetched(uint64_t epoch, uint64_t id, const absl::Status& status) = 0;
 };
 
 // Called from the engine thread only; never blocks.
@@ -49,6 +55,10 @@ class Backend {
   // Nobody waits for these any more: OnFeaturesReady brings an error for those whose encoding had not begun.
   virtual void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) = 0;
   virtual void Evict(uint64_t epoch, const std::vector<std::string>& keys) = 0;
+  // With no step in flight: what sequences hold goes into files. OnStatesSaved follows, once.
+  virtual void Save(uint64_t epoch, const v1::SaveStates& wanted) = 0;
+  // OnStateFetched follows, once; a plan restores the state or drops it.
+  virtual void Fetch(uint64_t epoch, const v1::SavedState& state) = 0;
 };
 
 }  // namespace fulger

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -14,11 +15,15 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/thread_pool.h"
 #include "coordinator/engine/engine_core.h"
 
 namespace fulger {
 namespace {
+
+// Beyond the time that ranks have to write: for what is in flight and for their answers.
+constexpr Duration kSuspendGrace = std::chrono::seconds(3);
 
 class ThreadedEngine final : public Engine {
  public:
@@ -75,15 +80,35 @@ class ThreadedEngine final : public Engine {
   }
 
   void Drain(Duration timeout) override {
+    if (!Settle(timeout)) EndAll(FinishReason::kCancelled, Cancelled("the server is stopping"));
+  }
+
+  bool Settle(Duration timeout) override {
     std::unique_lock lock(mu_);
     refusing_ = true;
-    const auto empty = [this] { return unfinished_ == 0; };
     constexpr Duration kYear = std::chrono::hours(24 * 365);  // "for ever" must not overflow the clock
-    if (drained_.wait_for(lock, std::min(timeout, kYear), empty)) return;
-    tasks_.emplace_back(
-        [this] { core_.EndAll(FinishReason::kCancelled, Cancelled("the server is stopping")); });
-    wake_.notify_one();
-    drained_.wait(lock, empty);
+    return drained_.wait_for(lock, std::min(timeout, kYear), [this] { return unfinished_ == 0; });
+  }
+
+  std::vector<v1::SavedRequest> Suspend(const std::string& folder, Duration limit) override {
+    auto saved = std::make_shared<std::promise<std::vector<v1::SavedRequest>>>();
+    auto result = saved->get_future();
+    Post([this, folder, limit, saved] {
+      core_.Suspend(folder, limit, [saved](std::vector<v1::SavedRequest> requests) {
+        saved->set_value(std::move(requests));
+      });
+    });
+    // Ranks that write see to the time themselves.
+    if (result.wait_for(limit + kSuspendGrace) != std::future_status::ready) {
+      LogError("not all ranks have said in {:.0f} s what they saved", Seconds(limit + kSuspendGrace));
+      Post([this] { core_.EndSuspend(); });
+    }
+    std::vector<v1::SavedRequest> requests = result.get();
+    EndAll(
+        FinishReason::kError,
+        Unavailable("the server stops; what there is of the answer was saved, and the same request goes on "
+                    "from there once it is back"));
+    return requests;
   }
 
   BackendEvents* Events(size_t replica) override { return events_.at(replica).get(); }
@@ -111,11 +136,28 @@ class ThreadedEngine final : public Engine {
       engine_->Post(
           [e = engine_, r = replica_, epoch, key, status] { e->core_.FeaturesReady(r, epoch, key, status); });
     }
+    void OnStatesSaved(uint64_t epoch, std::vector<v1::StatesSaved> ranks) override {
+      engine_->Post([e = engine_, r = replica_, epoch, ranks = std::move(ranks)] {
+        e->core_.StatesSaved(r, epoch, ranks);
+      });
+    }
+    void OnStateFetched(uint64_t epoch, uint64_t id, const absl::Status& status) override {
+      engine_->Post(
+          [e = engine_, r = replica_, epoch, id, status] { e->core_.StateFetched(r, epoch, id, status); });
+    }
 
    private:
     ThreadedEngine* const engine_;
     const size_t replica_;
   };
+
+  // Waits until every OnDone has returned.
+  void EndAll(FinishReason reason, const absl::Status& why) {
+    std::unique_lock lock(mu_);
+    tasks_.emplace_back([this, reason, why] { core_.EndAll(reason, why); });
+    wake_.notify_one();
+    drained_.wait(lock, [this] { return unfinished_ == 0; });
+  }
 
   void Post(Task task) {
     {

@@ -86,6 +86,13 @@ class Engine {
   // Refuses new requests, then waits until the running ones ended or `timeout` passed (the rest are
   // cancelled). When it returns every OnDone has. Not from a sink.
   virtual void Drain(Duration timeout) = 0;
+  // The first half of Drain: refuses new requests and waits, but cancels nothing. True: none is left.
+  virtual bool Settle(Duration timeout) = 0;
+  // After Settle: stops what runs between two steps, lets the ranks write what it holds into `folder`, within
+  // `limit`, and ends all requests with UNAVAILABLE. Returns what another process needs to go on with those
+  // that have an identity: EngineRequest.saved. Where a state could not be written, or not in time, there are
+  // only the tokens. Not from a sink.
+  virtual std::vector<v1::SavedRequest> Suspend(const std::string& folder, Duration limit) = 0;
 };
 
 }  // namespace fulger

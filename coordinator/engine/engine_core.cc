@@ -4,23 +4,10 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "coordinator/engine/engine_core_request.h"
 #include "coordinator/scheduler/route.h"
 
 namespace fulger {
-
-struct EngineCore::Request {
-  std::string id;
-  std::shared_ptr<ResponseSink> sink;
-  std::vector<std::shared_ptr<const PreparedImage>> images;  // of sequence.images
-  Sequence sequence;
-  Replica* replica = nullptr;  // whose planner has the sequence; null: it waits until one is up
-  int64_t max_tokens = 0;      // asked for
-  int64_t delivered = 0;       // tokens given to the sink
-  int64_t image_tokens = 0;
-  int64_t scored = 1;  // prompt tokens whose scores are out; the first has none
-  std::shared_ptr<TokenConstraint> constraint;
-  TimePoint arrival{}, scheduled{}, first_token{}, last_token{};  // the epoch of the clock: not yet
-};
 
 EngineCore::Request* EngineCore::Owner(const Sequence& sequence) {
   return static_cast<Request*>(sequence.owner);
@@ -99,6 +86,8 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   s.mask = std::move(request.first_mask);
   s.mask_position = s.prompt_count;
   r->constraint = std::move(request.constraint);
+  // Scores of the prompt need every row of it, before any token: such a request begins anew.
+  if (s.sampling.prompt_logprobs() == 0) r->identity = std::move(request.identity);
   totals_.pictures += request.images.size();
   for (ImageSpan& span : request.images) {
     s.images.push_back({.key = span.image->key,
@@ -115,6 +104,7 @@ void EngineCore::Submit(EngineRequest request, std::shared_ptr<ResponseSink> sin
   FULGER_CHECK(fresh, "request {} submitted twice", r->id);
   const uint64_t order = s.order;
   requests_.emplace(order, std::move(owned));
+  if (request.saved != nullptr && !r->identity.empty() && !Resume(r, request.saved)) return;
   Assign(r);
   CountKnownPictures(order);
 }
@@ -224,7 +214,7 @@ void EngineCore::TakeBackWaiting() {
   for (const auto& [order, request] : requests_) {
     const Sequence& s = request->sequence;
     if (request->replica == nullptr || s.phase != Sequence::Phase::kWaiting) continue;
-    if (s.in_flight > 0 || s.slot >= 0) continue;
+    if (s.in_flight > 0 || s.slot >= 0 || s.fetching()) continue;
     request->replica->planner->Remove(&request->sequence);
     request->replica = nullptr;
   }
@@ -254,6 +244,7 @@ void EngineCore::Down(size_t index, const absl::Status& why) {
 }
 
 void EngineCore::Pump() {
+  if (suspension_ != nullptr) return PumpSuspension();
   for (Replica& replica : replicas_) {
     if (replica.planner != nullptr) PumpReplica(replica);
   }
@@ -284,6 +275,7 @@ void EngineCore::PumpReplica(Replica& replica) {
     pictures.push_back(Owner(*encode.sequence)->images[encode.image]);
   }
   if (!pictures.empty()) replica.backend->Encode(replica.epoch, pictures);
+  for (const auto& state : replica.planner->StatesToFetch()) replica.backend->Fetch(replica.epoch, *state);
   totals_.pictures_encoded += pictures.size();
   if (replica.probe_due && replica.steps.empty())
     SubmitPlan(replica, replica.planner->Probe(), clock_->Now());
@@ -397,6 +389,12 @@ void EngineCore::Deliver(Request* r, const v1::SampledToken& sampled) {
   top_logprobs_.clear();
   for (const v1::TokenLogprob& top : sampled.top()) top_logprobs_.emplace_back(top.id(), top.logprob());
   const Token token{.id = sampled.id(), .logprob = sampled.logprob(), .top = top_logprobs_};
+  if (!r->identity.empty()) {
+    v1::SavedToken& kept = r->tokens.emplace_back();
+    kept.set_id(sampled.id());
+    kept.set_logprob(sampled.logprob());
+    *kept.mutable_top() = sampled.top();
+  }
   const ResponseSink::Next next = r->sink->OnToken(token);
   if (next == ResponseSink::Next::kStop) {
     End(r, FinishReason::kStopString);
@@ -404,7 +402,7 @@ void EngineCore::Deliver(Request* r, const v1::SampledToken& sampled) {
              static_cast<int64_t>(r->sequence.ids.size()) >= r->sequence.max_length) {
     End(r, FinishReason::kLength);
   } else if (r->constraint != nullptr) {
-    AdvanceConstraint(r, sampled.id());
+    AdvanceConstraint(r, {sampled.id()});
   }
 }
 
@@ -423,9 +421,11 @@ void EngineCore::MakeMasksWith(RunWork run, PostMask post) {
 }
 
 // The request may be gone when the mask is there: the work holds what it needs.
-void EngineCore::AdvanceConstraint(Request* r, int32_t token) {
-  run_([constraint = r->constraint, token, order = r->sequence.order, post = post_] {
-    post(order, constraint->Advance(token));
+void EngineCore::AdvanceConstraint(Request* r, std::vector<int32_t> tokens) {
+  run_([constraint = r->constraint, tokens = std::move(tokens), order = r->sequence.order, post = post_] {
+    absl::StatusOr<std::shared_ptr<const TokenMask>> mask = nullptr;
+    for (size_t i = 0; i < tokens.size() && mask.ok(); ++i) mask = constraint->Advance(tokens[i]);
+    post(order, std::move(mask));
   });
 }
 

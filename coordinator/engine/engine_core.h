@@ -48,6 +48,16 @@ class EngineCore {
   // Sends a probe at the next Pump, unless a step is in flight, which shows as much.
   void ProbeDue(size_t replica, uint64_t epoch);
   void FeaturesReady(size_t replica, uint64_t epoch, const std::string& key, const absl::Status& status);
+  void StateFetched(size_t replica, uint64_t epoch, uint64_t id, const absl::Status& status);
+
+  // From now on nothing new is planned. When no step is in flight the ranks write what the requests hold into
+  // `folder`, until `limit` has passed; then `done` is called, once, with what is needed to go on. The
+  // requests are still there.
+  using Suspended = std::function<void(std::vector<v1::SavedRequest>)>;
+  void Suspend(const std::string& folder, Duration limit, Suspended done);
+  void StatesSaved(size_t replica, uint64_t epoch, const std::vector<v1::StatesSaved>& ranks);
+  // Waits for no rank any more: `done` is called now, if it was not.
+  void EndSuspend();
 
   // Submits what can be submitted now. After every batch of events.
   void Pump();
@@ -79,6 +89,19 @@ class EngineCore {
     std::string probe_error{};
   };
 
+  // What is asked of a replica while all is suspended.
+  struct Saving {
+    bool asked = false, answered = false;
+    std::vector<std::pair<uint64_t, int64_t>> sequences{};  // order of arrival, position: as asked
+  };
+  struct Suspension {
+    std::string folder;
+    TimePoint deadline{};
+    Suspended done{};
+    std::vector<Saving> replicas{};
+    std::map<uint64_t, v1::SavedState> states{};  // by order of arrival
+  };
+
   static Request* Owner(const Sequence& sequence);
   PlannerConfig PlannerConfigOf(const Replica& replica, const ReplicaCapacity& capacity) const;
   int64_t MaxLengthOn(const Replica& replica) const;
@@ -93,8 +116,12 @@ class EngineCore {
   void PumpReplica(Replica& replica);
   void ApplyToken(Sequence* sequence, const v1::SampledToken& sampled);
   void Deliver(Request* request, const v1::SampledToken& sampled);
+  bool Resume(Request* request, const std::shared_ptr<const v1::SavedRequest>& from);
+  void AdvanceConstraint(Request* request, std::vector<int32_t> tokens);
+  void PumpSuspension();
+  void AskToSave(Replica& replica, Saving* saving);
+  v1::SavedRequest Save(const Request& request) const;
   void DeliverScores(Sequence* sequence, const v1::PromptScores& scores);
-  void AdvanceConstraint(Request* request, int32_t token);
   void RecordTokenTime(Request* request);
   void NoteProbe(Replica& replica, const v1::StepResult& result);
   void RecordStep(Replica& replica, uint64_t step, TimePoint answered);
@@ -113,6 +140,7 @@ class EngineCore {
   std::map<uint64_t, std::unique_ptr<Request>> requests_;  // by arrival
   std::unordered_map<std::string, Request*> by_id_;
   uint64_t arrivals_ = 0;
+  std::unique_ptr<Suspension> suspension_;  // null until Suspend
   RunWork run_ = [](const std::function<void()>& work) { work(); };
   PostMask post_ = [this](uint64_t order, absl::StatusOr<std::shared_ptr<const TokenMask>> mask) {
     MaskReady(order, std::move(mask));

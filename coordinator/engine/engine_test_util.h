@@ -85,6 +85,14 @@ class CoreEvents final : public BackendEvents {
     core_->FeaturesReady(replica_, epoch, key, status);
     core_->Pump();
   }
+  void OnStatesSaved(uint64_t epoch, std::vector<v1::StatesSaved> ranks) override {
+    core_->StatesSaved(replica_, epoch, ranks);
+    core_->Pump();
+  }
+  void OnStateFetched(uint64_t epoch, uint64_t id, const absl::Status& status) override {
+    core_->StateFetched(replica_, epoch, id, status);
+    core_->Pump();
+  }
 
  private:
   EngineCore* const core_;

@@ -18,6 +18,7 @@ void FakeBackend::Up(BackendEvents* events) {
     pictures_.clear();
     withdrawn_.clear();
     asked_.clear();
+    states_.clear();
     plans_.clear();
   }
   events->OnUp(epoch, capacity_);
@@ -33,6 +34,7 @@ void FakeBackend::Kill(BackendEvents* events, bool late) {
     results_.clear();
     pictures_.clear();
     withdrawn_.clear();
+    states_.clear();
   }
   events->OnDown(Unavailable("rank 1 died"));
 }
@@ -83,6 +85,92 @@ void FakeBackend::Evict(uint64_t epoch, const std::vector<std::string>& keys) {
   }
 }
 
+namespace {
+
+// The disk: what replicas of any backend have saved. A piece's checksum is its place.
+struct FakeDisk {
+  std::mutex mu;
+  std::vector<std::shared_ptr<const FakeReplica::Kept>> kept;
+};
+FakeDisk& Disk() {
+  static FakeDisk disk;
+  return disk;
+}
+
+}  // namespace
+
+void FakeBackend::Save(uint64_t epoch, const v1::SaveStates& wanted) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  if (!results_.empty()) violations_.emplace_back("saves with a step in flight");
+  states_.emplace_back(wanted);
+  work_.notify_one();
+}
+
+void FakeBackend::Fetch(uint64_t epoch, const v1::SavedState& state) {
+  std::lock_guard lock(mu_);
+  if (replica_ == nullptr || epoch != epoch_) return;
+  states_.emplace_back(state);
+  work_.notify_one();
+}
+
+size_t FakeBackend::fetched() const {
+  std::lock_guard lock(mu_);
+  return replica_ == nullptr ? 0 : replica_->fetched();
+}
+
+bool FakeBackend::AnswerState(BackendEvents* events, const std::string& error) {
+  std::variant<v1::SaveStates, v1::SavedState> asked;
+  {
+    std::lock_guard lock(mu_);
+    if (states_.empty()) return false;
+    asked = std::move(states_.front());
+    states_.pop_front();
+  }
+  if (const auto* wanted = std::get_if<v1::SaveStates>(&asked)) {
+    AnswerSave(events, *wanted, error);
+  } else {
+    AnswerFetch(events, std::get<v1::SavedState>(asked), error);
+  }
+  return true;
+}
+
+// As two ranks; the second one lacks the last state where there is an error.
+void FakeBackend::AnswerSave(BackendEvents* events, const v1::SaveStates& wanted, const std::string& error) {
+  std::vector<v1::StatesSaved> ranks(2);
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mu_);
+    std::lock_guard disk(Disk().mu);
+    epoch = epoch_;
+    for (const v1::SaveStates::Sequence& sequence : wanted.sequences()) {
+      v1::SavedPiece piece;
+      piece.set_sha256(std::to_string(Disk().kept.size()));
+      Disk().kept.push_back(
+          replica_->Keep(sequence.slot(), {sequence.blocks().begin(), sequence.blocks().end()}));
+      for (v1::StatesSaved& rank : ranks) *rank.add_pieces() = piece;
+    }
+    if (!error.empty()) {
+      ranks[1].mutable_pieces()->RemoveLast();
+      ranks[1].set_error(error);
+    }
+  }
+  events->OnStatesSaved(epoch, std::move(ranks));
+}
+
+void FakeBackend::AnswerFetch(BackendEvents* events, const v1::SavedState& state, const std::string& error) {
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mu_);
+    std::lock_guard disk(Disk().mu);
+    epoch = epoch_;
+    if (error.empty() && replica_ != nullptr) {
+      replica_->Fetched(state.id(), Disk().kept.at(std::stoul(state.pieces(0).sha256())));
+    }
+  }
+  events->OnStateFetched(epoch, state.id(), error.empty() ? absl::OkStatus() : DataLoss("{}", error));
+}
+
 bool FakeBackend::AnswerStep(BackendEvents* events) {
   std::shared_ptr<const v1::StepResult> result;
   {
@@ -123,12 +211,15 @@ void FakeBackend::Start(BackendEvents* events, uint64_t seed) {
     while (true) {
       {
         std::unique_lock lock(mu_);
-        work_.wait(lock, [this] { return stopping_ || !results_.empty() || !pictures_.empty(); });
+        work_.wait(lock, [this] {
+          return stopping_ || !results_.empty() || !pictures_.empty() || !states_.empty();
+        });
         if (stopping_) return;
       }
       for (uint64_t pause = random() % 4; pause > 0; --pause) std::this_thread::yield();
       if (random() % 3 == 0) {
         AnswerPicture(events);
+        AnswerState(events);
       } else {
         AnswerStep(events);
       }
@@ -147,7 +238,7 @@ void FakeBackend::Stop() {
 
 bool FakeBackend::idle() const {
   std::lock_guard lock(mu_);
-  return results_.empty() && pictures_.empty();
+  return results_.empty() && pictures_.empty() && states_.empty();
 }
 
 std::vector<std::string> FakeBackend::violations() const {

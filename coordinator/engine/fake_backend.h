@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "coordinator/engine/backend.h"
@@ -33,6 +34,8 @@ class FakeBackend final : public Backend {
 
   // One piece of news, by hand. false: there is none.
   bool AnswerStep(BackendEvents* events);
+  // States to save or to fetch. With an error none of them can be.
+  bool AnswerState(BackendEvents* events, const std::string& error = {});
   bool AnswerPicture(BackendEvents* events, const absl::Status& status = absl::OkStatus());
   // Or by a thread, in random order, until Stop.
   void Start(BackendEvents* events, uint64_t seed);
@@ -48,9 +51,14 @@ class FakeBackend final : public Backend {
   void Encode(uint64_t epoch, const Pictures& pictures) override;
   void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
+  void Save(uint64_t epoch, const v1::SaveStates& wanted) override;
+  void Fetch(uint64_t epoch, const v1::SavedState& state) override;
+  size_t fetched() const;  // states in the replica's memory
 
  private:
   void CollectViolations();
+  void AnswerSave(BackendEvents* events, const v1::SaveStates& wanted, const std::string& error);
+  void AnswerFetch(BackendEvents* events, const v1::SavedState& state, const std::string& error);
 
   const ReplicaCapacity capacity_;
   mutable std::mutex mu_;
@@ -65,6 +73,7 @@ class FakeBackend final : public Backend {
   std::vector<std::shared_ptr<const v1::StepPlan>> plans_;
   std::vector<std::string> violations_;  // of this class and of earlier replicas
   std::string probe_error_;
+  std::deque<std::variant<v1::SaveStates, v1::SavedState>> states_;
   int64_t encoded_ = 0;
   std::vector<std::vector<std::string>> together_;
   bool stopping_ = false;

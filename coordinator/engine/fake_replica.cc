@@ -74,6 +74,7 @@ v1::StepResult FakeReplica::Run(const v1::StepPlan& plan) {
   }
   Operate(plan);
   Announce(plan);
+  Restore(plan);
   v1::StepResult result;
   result.set_replica(plan.replica());
   result.set_epoch(plan.epoch());
@@ -137,6 +138,32 @@ void FakeReplica::Announce(const v1::StepPlan& plan) {
       sequences_[addition.sequence()].blocks.push_back(block);
     }
   }
+}
+
+std::shared_ptr<const FakeReplica::Kept> FakeReplica::Keep(int32_t slot,
+                                                           const std::vector<int32_t>& blocks) const {
+  auto kept = std::make_shared<Kept>();
+  kept->slot = slots_.at(slot);
+  for (const int32_t block : blocks) {
+    const auto found = cells_.find(block);
+    kept->blocks.push_back(found == cells_.end() ? std::vector<Cell>() : found->second);
+  }
+  return kept;
+}
+
+void FakeReplica::Restore(const v1::StepPlan& plan) {
+  for (const v1::RestoredState& restored : plan.restored()) {
+    const auto found = fetched_.find(restored.state());
+    Expect(found != fetched_.end(), fmt::format("restores state {}, not fetched", restored.state()));
+    if (found == fetched_.end()) continue;
+    const State& s = sequences_[restored.sequence()];
+    Expect(s.blocks.size() >= found->second->blocks.size(), "restores more blocks than there are");
+    if (!violations_.empty()) return;
+    slots_[s.slot] = found->second->slot;
+    for (size_t i = 0; i < found->second->blocks.size(); ++i) cells_[s.blocks[i]] = found->second->blocks[i];
+    fetched_.erase(found);
+  }
+  for (const uint64_t id : plan.dropped_states()) fetched_.erase(id);
 }
 
 void FakeReplica::RunRow(const v1::StepPlan& plan, const v1::Row& row, v1::StepResult* result) {

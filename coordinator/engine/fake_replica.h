@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -39,6 +40,11 @@ class FakeReplica {
   void Answered(uint64_t step);
   void FeaturesReady(const std::string& key, int64_t rows);
   void Evict(const std::string& key);
+  // What a slot and blocks hold, to be kept and to be had by another replica.
+  struct Kept;
+  std::shared_ptr<const Kept> Keep(int32_t slot, const std::vector<int32_t>& blocks) const;
+  void Fetched(uint64_t id, std::shared_ptr<const Kept> kept) { fetched_[id] = std::move(kept); }
+  size_t fetched() const { return fetched_.size(); }
   // What the plans did wrong, in words; empty: nothing.
   const std::vector<std::string>& violations() const { return violations_; }
 
@@ -71,6 +77,7 @@ class FakeReplica {
   void Expect(bool ok, const std::string& what);
   void Operate(const v1::StepPlan& plan);
   void Announce(const v1::StepPlan& plan);
+  void Restore(const v1::StepPlan& plan);
   void RunRow(const v1::StepPlan& plan, const v1::Row& row, v1::StepResult* result);
   uint64_t Absorb(const v1::StepPlan& plan, const v1::Row& row, State* s);
   Cell& CellOf(const State& s, int64_t position);
@@ -87,8 +94,14 @@ class FakeReplica {
   std::map<int32_t, SlotState> slots_;
   std::map<std::string, int64_t> features_;  // key -> rows
   std::deque<Named> in_flight_;
+  std::map<uint64_t, std::shared_ptr<const Kept>> fetched_;
   uint64_t step_ = 0;
   std::vector<std::string> violations_;
+};
+
+struct FakeReplica::Kept {
+  SlotState slot;
+  std::vector<std::vector<Cell>> blocks;
 };
 
 }  // namespace fulger

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "coordinator/blocks/cache_report.h"
 #include "coordinator/scheduler/token_mask.h"
+#include "fulger/v1/saved.pb.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -55,12 +56,16 @@ struct EngineRequest {
   int32_t priority = 0;                           // smaller is sooner; see coordinator/scheduler
   std::vector<int64_t> borders;  // where messages end in the prompt, ascending: worth an anchor
   bool use_anchors = true;       // false: neither continues from an anchor nor leaves any
-  int64_t copies = 0;            // others with the same prompt that come with it (n > 1): they run it once
+  // SavedRequest's; empty: it is neither saved when the engine is suspended nor goes on.
+  std::string identity{};
+  std::shared_ptr<const v1::SavedRequest> saved{};  // an earlier process began it: the seed is from there
+  int64_t copies = 0;  // others with the same prompt that come with it (n > 1): they run it once
 };
 
 struct Token {
   int32_t id = 0;
   float logprob = 0;
+  bool saved = false;  // an earlier process generated it
   std::span<const std::pair<int32_t, float>>
       top;  // (id, logprob); empty unless asked for; valid during the call
 };

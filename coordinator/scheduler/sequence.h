@@ -11,6 +11,7 @@
 #include "coordinator/blocks/cache_report.h"
 #include "coordinator/blocks/prefix.h"
 #include "coordinator/scheduler/token_mask.h"
+#include "fulger/v1/saved.pb.h"
 #include "fulger/v1/step.pb.h"
 
 namespace fulger {
@@ -41,6 +42,12 @@ struct Sequence {
 
   CacheReport cache;  // of the first admission
   bool admitted_before = false;
+
+  // What another process saved of it: it is admitted once the ranks have it (`fetch`), and goes on from
+  // there. Null: nothing, or that is done.
+  std::shared_ptr<const v1::SavedState> saved;
+  enum class Fetch : uint8_t { kWanted, kAsked, kReady };
+  Fetch fetch = Fetch::kWanted;
 
   // The current admission; the planner's. `id` is new with every admission, so that a late answer can never
   // be taken for a newer one.
@@ -74,7 +81,10 @@ struct Sequence {
     slot = state_from = copy_from = -1;
     match = {};
     promises.clear();
+    fetch = Fetch::kWanted;
   }
+  // The ranks have its saved state, or are reading it.
+  bool fetching() const { return saved != nullptr && fetch != Fetch::kWanted; }
   // Whether the token at `position` may be drawn.
   bool MayDraw(int64_t position) const { return !constrained || mask_position == position; }
   int64_t rank() const { return static_cast<int64_t>(order) + priority * kArrivalsPerPriority; }

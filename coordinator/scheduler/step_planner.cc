@@ -50,6 +50,7 @@ void StepPlanner::Add(Sequence* sequence) {
                "sequence {}: {} ids, length {}, replica holds {}", sequence->order, sequence->ids.size(),
                sequence->max_length, MaxLength());
   sequence->use_anchors = sequence->use_anchors && anchors_.enabled();
+  saved_waiting_ += sequence->saved != nullptr ? 1 : 0;
   Enqueue(sequence);
 }
 
@@ -70,6 +71,8 @@ void StepPlanner::Remove(Sequence* sequence, int64_t intact) {
       GiveBack(sequence);
     }
     std::erase(waiting_, sequence);
+    saved_waiting_ -= sequence->saved != nullptr ? 1 : 0;
+    if (sequence->fetching()) dropped_states_.push_back(sequence->saved->id());
   }
   by_id_.erase(sequence->id);
   sequence->Forget();
@@ -142,6 +145,10 @@ SequenceView StepPlanner::ViewWaiting(Sequence* s) {
     if (copies && BlocksFor(view.known, config_.block_size) + 1 > config_.blocks) s->match.anchor = nullptr;
     if (s->match.anchor == nullptr) s->match.position = 0;
     s->match_version = anchors_.version();
+  }
+  if (s->saved != nullptr) {
+    ViewSaved(s, &view);
+    return view;
   }
   view.planned = s->match.position;
   view.available = Available(*s, view.planned, view.known);
@@ -217,6 +224,8 @@ std::shared_ptr<v1::StepPlan> StepPlanner::NewPlan() {
   plan->set_step(next_step_);
   for (const uint64_t id : retired_) plan->add_retired(id);
   retired_.clear();
+  for (const uint64_t id : dropped_states_) plan->add_dropped_states(id);
+  dropped_states_.clear();
   in_flight_.push_back({.number = next_step_, .rows = {}});
   ++next_step_;
   return plan;
@@ -294,6 +303,7 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
     state->set_from(s->state_from);
     s->state_from = -1;
   }
+  if (s->saved != nullptr) Restore(s, plan);
   if (!s->blocks.empty()) {
     v1::BlockAddition* addition = plan->add_blocks();
     addition->set_sequence(s->id);
@@ -394,7 +404,7 @@ StepPlanner::FeatureChanges StepPlanner::UpdateFeatures() {
   const auto collect = [&](Sequence* s) {
     for (size_t i = 0; i < s->images.size(); ++i) {
       const ImageRun& image = s->images[i];
-      if (image.position + image.rows <= std::max(s->planned, s->match.position)) continue;
+      if (image.position + image.rows <= FirstToRun(*s)) continue;
       needs.push_back({.key = image.key, .rows = image.rows, .tiles = image.tiles});
       owners.push_back({.sequence = s, .image = i});
     }

@@ -82,6 +82,18 @@ class StepPlanner {
   FeatureCache& features() { return features_; }
   const FeatureCache& features() const { return features_; }
 
+  // Saved states that the ranks should fetch now: a few at a time, those of the first that wait.
+  std::vector<std::shared_ptr<const v1::SavedState>> StatesToFetch();
+  // One that was fetched, or cannot be: then its sequence is computed. The sequence; null if it has ended.
+  const Sequence* StateFetched(uint64_t id, bool ok);
+  // With no step in flight: what slot and blocks of sequences hold, after exactly so many positions.
+  struct HeldState {
+    Sequence* sequence = nullptr;
+    int64_t position = 0;
+    std::vector<int32_t> blocks;  // up to there
+  };
+  std::vector<HeldState> HeldStates() const;
+
   const IdPool& blocks() const { return blocks_; }
   const IdPool& slots() const { return slots_; }
   const AnchorCache& anchors() const { return anchors_; }
@@ -118,6 +130,9 @@ class StepPlanner {
   void SaveAnchor(Sequence* s, v1::StepPlan* plan);
   void InsertAnchor(Sequence* s, int64_t position);
   void SaveDisplaced();
+  void ViewSaved(Sequence* s, SequenceView* view);
+  void Restore(Sequence* s, v1::StepPlan* plan);
+  static int64_t FirstToRun(const Sequence& s);
   void AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan);
   uint64_t NameMask(const Sequence& s, v1::StepPlan* plan);
   void AddFeatureRows(const Sequence& s, const PlannedRow& row, v1::StepPlan* plan);
@@ -129,10 +144,12 @@ class StepPlanner {
   IdPool slots_;
   AnchorCache anchors_;
   FeatureCache features_;
-  std::vector<Sequence*> running_;    // in order of rank
-  std::vector<Sequence*> waiting_;    // in order of rank
-  std::vector<Sequence*> displaced_;  // of the waiting: those whose state is to be saved
-  int64_t admitting_ = 0;             // slots that the decision being carried out still needs
+  std::vector<Sequence*> running_;        // in order of rank
+  std::vector<Sequence*> waiting_;        // in order of rank
+  std::vector<Sequence*> displaced_;      // of the waiting: those whose state is to be saved
+  int64_t saved_waiting_ = 0;             // of the waiting: those that continue from a saved state
+  std::vector<uint64_t> dropped_states_;  // fetched for nothing: to be told in the next plan
+  int64_t admitting_ = 0;                 // slots that the decision being carried out still needs
   std::unordered_map<uint64_t, Sequence*> by_id_;
   std::deque<Step> in_flight_;
   std::vector<uint64_t> retired_;                 // to be told in the next plan

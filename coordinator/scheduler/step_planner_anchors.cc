@@ -18,6 +18,7 @@ int64_t StepPlanner::CachedPositions(Sequence* s) const {
 // A sequence that is about to be admitted shares the whole blocks of its anchor. One that the anchor fills in
 // part will be copied, since both write on. From here on nothing that the step does can take them away.
 void StepPlanner::HoldAnchor(Sequence* s) {
+  if (s->saved != nullptr) s->planned = s->saved->position();
   if (s->match.anchor == nullptr) return;
   const Anchor& anchor = *s->match.anchor;
   s->planned = anchor.position;

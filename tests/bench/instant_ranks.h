@@ -42,6 +42,8 @@ class InstantRanks final : public Backend {
   void Encode(uint64_t epoch, const Pictures& pictures) override;
   void Withdraw(uint64_t epoch, const std::vector<std::string>& keys) override;
   void Evict(uint64_t epoch, const std::vector<std::string>& keys) override;
+  void Save(uint64_t, const v1::SaveStates&) override {}
+  void Fetch(uint64_t, const v1::SavedState&) override {}
 
  private:
   struct Sequence {

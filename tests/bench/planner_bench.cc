@@ -22,6 +22,8 @@ class PlanQueue final : public Backend {
   void Encode(uint64_t, const Pictures&) override {}
   void Withdraw(uint64_t, const std::vector<std::string>&) override {}
   void Evict(uint64_t, const std::vector<std::string>&) override {}
+  void Save(uint64_t, const v1::SaveStates&) override {}
+  void Fetch(uint64_t, const v1::SavedState&) override {}
   std::deque<std::shared_ptr<const v1::StepPlan>> plans;
 };
 
