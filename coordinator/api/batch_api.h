@@ -22,6 +22,7 @@ class BatchApi {
 
   void Register(Router* router);
   // Before the engine goes: lines under way are left open for the next start.
+  void Pause() { runner_.Pause(); }
   void Stop() { runner_.Stop(); }
 
  private:

@@ -95,6 +95,11 @@ void BatchRunner::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+void BatchRunner::Pause() {
+  std::lock_guard lock(shared_->mu);
+  shared_->paused = true;
+}
+
 void BatchRunner::Wake() {
   std::lock_guard lock(shared_->mu);
   shared_->awake = true;
@@ -105,18 +110,24 @@ void BatchRunner::Run() {
   std::unique_lock lock(shared_->mu);
   while (true) {
     const auto due = [&] {
-      return !delayed_.empty() && delayed_.begin()->first <= std::chrono::steady_clock::now();
+      return !shared_->paused && !delayed_.empty() &&
+             delayed_.begin()->first <= std::chrono::steady_clock::now();
     };
     TimePoint until = std::chrono::steady_clock::now() + kLook;
-    if (!delayed_.empty()) until = std::min(until, delayed_.begin()->first);
+    if (!shared_->paused && !delayed_.empty()) until = std::min(until, delayed_.begin()->first);
     shared_->changed.wait_until(lock, until, [&] {
       return shared_->stopping || shared_->awake || !shared_->answered.empty() || due();
     });
-    if (shared_->stopping) return;
+    const bool stopping = shared_->stopping;
+    paused_ = shared_->paused;
     shared_->awake = false;
     std::vector<Answered> answered = std::exchange(shared_->answered, {});
     lock.unlock();
-    for (Answered& one : answered) Take(std::move(one));
+    for (Answered& one : answered) {
+      // What was cancelled by stopping is no result.
+      if (!stopping || one.response.status == 200) Take(std::move(one));
+    }
+    if (stopping) return;
     if (const absl::Status turn = Turn(); !turn.ok()) LogError("batches: {}", Message(turn));
     lock.lock();
   }
@@ -154,7 +165,7 @@ absl::Status BatchRunner::Turn() {
       RETURN_IF_ERROR(End(batch, cancelled ? "cancelled" : "expired"));
       continue;
     }
-    RETURN_IF_ERROR(Begin(batch, &progress));
+    if (!paused_) RETURN_IF_ERROR(Begin(batch, &progress));
     const bool waiting =
         std::ranges::any_of(delayed_, [&](const auto& entry) { return entry.second.batch == batch.id; });
     if (progress.drained && progress.running == 0 && !waiting) RETURN_IF_ERROR(End(batch, "completed"));

@@ -38,8 +38,10 @@ class BatchRunner {
 
   // A batch came or is to be cancelled.
   void Wake();
-  // Begins no more lines and takes no more results. Those under way are cancelled, as if their clients had
-  // left, and remain open for the next start. Idempotent.
+  // Begins no more lines; those under way go on, and their results are taken.
+  void Pause();
+  // Begins no more lines and takes no more results but those that are there. Those under way are cancelled,
+  // as if their clients had left, and remain open for the next start. Idempotent.
   void Stop();
 
  private:
@@ -53,6 +55,7 @@ class BatchRunner {
     std::mutex mu;
     std::condition_variable changed;
     bool awake = true;
+    bool paused = false;
     bool stopping = false;
     std::vector<Answered> answered;
     std::set<Responder*> live;
@@ -80,7 +83,8 @@ class BatchRunner {
   std::map<std::string, Progress> progress_;
   std::multimap<TimePoint, BatchLine> delayed_;  // refused for now: when to try again
   int64_t running_ = 0;
-  std::thread thread_;  // last
+  bool paused_ = false;  // as of its last look
+  std::thread thread_;   // last
 };
 
 }  // namespace fulger

@@ -264,6 +264,33 @@ TEST_F(BatchApiTest, GoesOnAfterARestart) {
   EXPECT_EQ(std::ranges::count_if(runs, [](const auto& run) { return run.second == 1; }), 2);
 }
 
+// As when the job's end is near: what runs may end, what is refused for now and what has not begun stays
+// open.
+TEST_F(BatchApiTest, PausedItTakesResultsAndBeginsNothing) {
+  std::string content;
+  for (int i = 0; i < 6; ++i) content += Line("c" + std::to_string(i), std::to_string(i));
+  const std::string batch = Create(Upload(content));
+  std::vector<Asked> under_way;
+  for (int i = 0; i < 3; ++i) under_way.push_back(Next());
+  api_->Pause();
+  Reply(under_way[0], 200, R"({"run":1})");
+  while (Show(batch)["request_counts"]["completed"] != 1) {
+  }
+  Reply(under_way[1], 503);
+  Reply(under_way[2], 200, R"({"run":1})");
+  api_->Stop();
+  EXPECT_EQ(Show(batch)["request_counts"]["completed"], 2);
+  {
+    std::lock_guard lock(mu_);
+    EXPECT_EQ(asked_.size(), 3u);
+  }
+  api_.reset();
+  store_.reset();
+  Open();
+  for (int i = 0; i < 4; ++i) Reply(Next(), 200, R"({"run":2})");
+  EXPECT_EQ(Lines(WaitFor(batch, "completed")["output_file_id"]).size(), 6u);
+}
+
 TEST_F(BatchApiTest, CancelKeepsWhatIsDone) {
   const std::string batch = Create(Upload(Line("a") + Line("b") + Line("c") + Line("d") + Line("e")));
   std::vector<Asked> under_way;

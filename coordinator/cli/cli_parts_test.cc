@@ -222,7 +222,13 @@ TEST(Walltime, FlagVariableOrNone) {
   EXPECT_EQ(*JobEnd("1800000000", slurm), at(1800000000));
   EXPECT_FALSE(JobEnd("tomorrow", none).ok());
   EXPECT_FALSE(JobEnd("0", none).ok());
-  EXPECT_EQ(DrainStart(at(1000), std::chrono::seconds(60)), at(925));
+  using std::chrono::seconds;
+  EXPECT_EQ(DrainStart(at(1000), seconds(60), seconds(0)), at(925));
+  EXPECT_EQ(DrainStart(at(1000), seconds(60), seconds(100)), at(825));
+  EXPECT_EQ(SaveEnd(at(1000)), at(985));
+  EXPECT_EQ(SaveTime(0, 1e9), seconds(0));
+  EXPECT_EQ(SaveTime(10e9, 1e9), seconds(22)) << "twice as long as was measured";
+  EXPECT_GT(SaveTime(1, 0), seconds(1000));
 }
 
 TEST(CacheQuestion, AsksForOneTokenAndAnExplanation) {

@@ -11,6 +11,7 @@
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on files is an error of the write
   CLI::App app("Fulger: distributed inference for MiniMax-VL-01 and MiniMax-Text-01", "fulger");
   app.set_version_flag("--version", fulger::kVersion);
   app.require_subcommand(1);

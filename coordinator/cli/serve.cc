@@ -22,6 +22,7 @@
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/deployment.h"
 #include "coordinator/cli/server_info.h"
+#include "coordinator/cli/state_dir.h"
 #include "coordinator/cli/walltime.h"
 #include "coordinator/frontend/frontend.h"
 #include "coordinator/jobs/job_store.h"
@@ -46,6 +47,7 @@ struct ServeFlags {
   int request_seconds = 0;
   std::string jobs_db;
   int64_t batch_concurrency = 16;
+  StateDirFlags state;
   int drain_seconds = 30;
   std::string end_time;
   std::string metrics_compat;
@@ -99,8 +101,7 @@ class ReplicaLog {
 
 // Waits for a signal; logs what the replicas do meanwhile. Not OK: none can be had.
 absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
-                            std::optional<WallClock::time_point> drain_start,
-                            const std::function<void()>& reload) {
+                            const std::function<bool()>& time_is_up, const std::function<void()>& reload) {
   const sigset_t signals = EndSignals();
   std::vector<ReplicaLog> logs;
   for (size_t i = 0; i < deployment.replicas(); ++i) {
@@ -118,7 +119,7 @@ absl::Status RunUntilSignal(Deployment& deployment, const std::string& url,
       LogInfo("{}: stopping", signal == SIGINT ? "SIGINT" : signal == SIGUSR1 ? "SIGUSR1" : "SIGTERM");
       return absl::OkStatus();
     }
-    if (drain_start.has_value() && WallClock::now() >= *drain_start) {
+    if (time_is_up()) {
       LogInfo("the job's time ends: stopping");
       return absl::OkStatus();
     }
@@ -210,11 +211,13 @@ absl::Status Serve(const ServeFlags& flags) {
                                     .max_context = deployment->budget().max_context,
                                     .vllm_names = flags.metrics_compat == "vllm",
                                     .model_name = deployment->flags().model_name});
+  ASSIGN_OR_RETURN(const auto state, StateDir::Open(flags.state, deployment.get()));
   FrontendOptions options{.model_dir = flags.deployment.model_dir,
                           .model_name = deployment->flags().model_name,
                           .chat_template = flags.deployment.chat_template,
                           .max_context = deployment->budget().max_context,
                           .admission = flags.admission,
+                          .saved = state != nullptr ? state->requests() : nullptr,
                           .metrics = &metrics};
   ASSIGN_OR_RETURN(const auto frontend, MakeFrontend(options, &deployment->engine()));
   ClusterMetrics cluster_metrics(&registry, deployment.get(),
@@ -248,18 +251,29 @@ absl::Status Serve(const ServeFlags& flags) {
       (flags.tls_certificate.empty() ? "http://" : "https://") + ToString({listen.host, http->port()});
   LogInfo("listening on {}", url);
 
-  std::optional<WallClock::time_point> drain_start;
+  const std::chrono::seconds drain(flags.drain_seconds);
+  // Earlier the more there would be to save.
+  const auto drain_start = [&] {
+    return DrainStart(*job_end, drain, state != nullptr ? state->SaveTime() : std::chrono::seconds(0));
+  };
   if (job_end.has_value()) {
-    drain_start = DrainStart(*job_end, std::chrono::seconds(flags.drain_seconds));
     LogInfo("the job ends in {} s; draining begins in {} s",
             std::chrono::duration_cast<std::chrono::seconds>(*job_end - WallClock::now()).count(),
-            std::chrono::duration_cast<std::chrono::seconds>(*drain_start - WallClock::now()).count());
+            std::chrono::duration_cast<std::chrono::seconds>(drain_start() - WallClock::now()).count());
   }
   RETURN_IF_ERROR(deployment->Start());
-  const absl::Status ended =
-      RunUntilSignal(*deployment, url, drain_start, [&] { Reload(&keys, http.get()); });
+  const absl::Status ended = RunUntilSignal(
+      *deployment, url, [&] { return job_end.has_value() && WallClock::now() >= drain_start(); },
+      [&] { Reload(&keys, http.get()); });
+  if (jobs.api != nullptr && state != nullptr) jobs.api->Pause();
+  if (jobs.api != nullptr && state == nullptr) jobs.api->Stop();
+  if (state != nullptr) {
+    // Where no replica can be had there are still the tokens.
+    state->DrainAndSave(ended.ok() ? drain : std::chrono::seconds(0), job_end);
+  } else {
+    deployment->engine().Drain(ended.ok() ? drain : std::chrono::seconds(0));
+  }
   if (jobs.api != nullptr) jobs.api->Stop();
-  deployment->engine().Drain(std::chrono::seconds(ended.ok() ? flags.drain_seconds : 0));
   http->Stop(std::chrono::seconds(5));
   if (grpc != nullptr) grpc->Stop(std::chrono::seconds(5));
   deployment->Stop("the server stops");
@@ -313,6 +327,7 @@ void AddServe(CLI::App* app, int* exit_code) {
       ->add_option("--drain-timeout", flags->drain_seconds, "seconds that running requests get after SIGTERM")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  AddStateDirFlags(command, &flags->state);
   command
       ->add_option("--metrics-compat", flags->metrics_compat, "vllm: the same metrics under vLLM's names too")
       ->check(CLI::IsMember({"vllm"}));

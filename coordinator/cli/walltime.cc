@@ -1,6 +1,8 @@
 #include "coordinator/cli/walltime.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 
 namespace fulger {
@@ -26,8 +28,19 @@ absl::StatusOr<std::optional<WallClock::time_point>> JobEnd(
   return std::optional(WallClock::time_point(std::chrono::seconds(seconds)));
 }
 
-WallClock::time_point DrainStart(WallClock::time_point end, std::chrono::seconds drain) {
-  return end - drain - kToStopRanks;
+WallClock::time_point SaveEnd(WallClock::time_point end) { return end - kToStopRanks; }
+
+WallClock::time_point DrainStart(WallClock::time_point end, std::chrono::seconds drain,
+                                 std::chrono::seconds save) {
+  return SaveEnd(end) - drain - save;
+}
+
+std::chrono::seconds SaveTime(double bytes, double bytes_per_second) {
+  if (bytes <= 0) return std::chrono::seconds(0);
+  constexpr double kSlower = 2;    // than measured: many ranks write, and others use the file system
+  constexpr double kMost = 86400;  // a rate of nearly nothing
+  const double seconds = bytes_per_second > 0 ? kSlower * bytes / bytes_per_second : kMost;
+  return std::chrono::seconds(2 + static_cast<int64_t>(std::ceil(std::min(seconds, kMost))));
 }
 
 }  // namespace fulger

@@ -17,7 +17,14 @@ using WallClock = std::chrono::system_clock;
 absl::StatusOr<std::optional<WallClock::time_point>> JobEnd(
     const std::string& flag, const std::function<const char*(const char*)>& getenv = {});
 
-// When to begin: running requests get `drain` seconds, and ranks and listeners as long as Slurm leaves after.
-WallClock::time_point DrainStart(WallClock::time_point end, std::chrono::seconds drain);
+// When saving has to be over: what is left then is for ranks and listeners.
+WallClock::time_point SaveEnd(WallClock::time_point end);
+
+// When to begin: running requests get `drain` seconds, then what still runs is saved.
+WallClock::time_point DrainStart(WallClock::time_point end, std::chrono::seconds drain,
+                                 std::chrono::seconds save);
+
+// How long it may take to save so many bytes: the rate was measured on an idle file system.
+std::chrono::seconds SaveTime(double bytes, double bytes_per_second);
 
 }  // namespace fulger

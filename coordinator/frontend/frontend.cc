@@ -11,8 +11,10 @@
 #include "coordinator/frontend/field_error.h"
 #include "coordinator/frontend/image_preparer.h"
 #include "coordinator/frontend/prompt_encoder.h"
+#include "coordinator/frontend/request_identity.h"
 #include "coordinator/frontend/text_sink.h"
 #include "coordinator/grammar/answer_forms.h"
+#include "coordinator/saved/saved_requests.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/stop_strings.h"
 #include "coordinator/text/tokenizer.h"
@@ -139,6 +141,7 @@ class TextFrontend final : public Frontend {
         forms_(VocabularyOf(parts_)),
         encoder_(&parts_.tokenizer, parts_.images.get(), parts_.encoding),
         engine_(engine),
+        saved_(options.saved),
         metrics_(options.metrics),
         clock_(options.clock != nullptr ? options.clock : TheSteadyClock()),
         admission_(Admission::Create(options.admission, clock_)),
@@ -164,11 +167,13 @@ class TextFrontend final : public Frontend {
   absl::StatusOr<std::vector<ImageSpan>> PreparePictures(const EncodedPrompt& prompt);
 
   absl::Status Constrain(const AnswerForm& form, EngineRequest* request);
+  void GoOnWhereItWas(const GenerateInput& input, EngineRequest* request);
 
   const Parts parts_;
   AnswerForms forms_;
   const PromptEncoder encoder_;
   Engine* const engine_;
+  SavedRequests* const saved_;
   ServerMetrics* const metrics_;
   const Clock* const clock_;
   const std::shared_ptr<Admission> admission_;
@@ -254,6 +259,19 @@ absl::Status TextFrontend::Constrain(const AnswerForm& form, EngineRequest* requ
   return absl::OkStatus();
 }
 
+// The same request as one that an earlier server had begun takes over its tokens, and its seed if none is
+// asked for.
+void TextFrontend::GoOnWhereItWas(const GenerateInput& input, EngineRequest* request) {
+  if (saved_ == nullptr || request->sampling.prompt_logprobs() > 0) return;
+  request->identity = RequestIdentity(input, request->prompt, request->images);
+  request->saved = saved_->Take(request->identity);
+  if (request->saved == nullptr) return;
+  request->sampling.set_seed(request->saved->seed());
+  LogInfo("request {}: goes on behind {} saved tokens{}",
+          request->request.empty() ? request->id : request->request, request->saved->tokens_size(),
+          request->saved->has_state() ? "" : ", computed again");
+}
+
 absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) {
   if (input.arrival == TimePoint{}) input.arrival = clock_->Now();
   const bool timed = input.deadline != TimePoint{};
@@ -289,6 +307,7 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
   const bool scored = request.sampling.prompt_logprobs() > 0;
   const auto head = scored ? std::optional(prompt.ids.front()) : std::nullopt;
   request.prompt = std::move(prompt.ids);
+  GoOnWhereItWas(input, &request);
 
   if (handlers.on_prompt) handlers.on_prompt({.prompt_tokens = length, .image_tokens = prompt.image_tokens});
   if (timed) holds.deadline = deadlines_.Watch(input.deadline, input.id);
@@ -302,7 +321,12 @@ absl::Status TextFrontend::Generate(GenerateInput input, TextHandlers handlers) 
                                                          .clock = clock_,
                                                          .metrics = metrics_},
                                          std::move(handlers), std::move(holds));
-  RETURN_IF_ERROR(engine_->Submit(std::move(request), std::move(sink)));
+  SavedRequests::Handle saved = request.saved;
+  if (absl::Status status = engine_->Submit(std::move(request), std::move(sink)); !status.ok()) {
+    if (saved != nullptr) saved_->PutBack(std::move(saved));
+    return status;
+  }
+  saved.reset();
   if (metrics_ != nullptr) {
     metrics_->prompt_tokens.Add(static_cast<double>(length));
     metrics_->request_prompt_tokens.Observe(static_cast<double>(length));

@@ -131,6 +131,7 @@ class Frontend {
   virtual EngineStats Stats() const = 0;
 };
 
+class SavedRequests;
 class ServerMetrics;
 
 struct FrontendOptions {
@@ -143,6 +144,9 @@ struct FrontendOptions {
   int64_t max_images = 64;
   int64_t image_cache_bytes = int64_t{256} << 20;  // of prepared pictures, for conversations that resend them
   AdmissionLimits admission;
+  // Where requests that an earlier server began are, and running ones may go; null: neither. Outlives the
+  // frontend.
+  SavedRequests* saved = nullptr;
   ServerMetrics* metrics = nullptr;  // may be null; outlives the frontend
   const Clock* clock = nullptr;      // null: the steady clock
 };

@@ -39,6 +39,8 @@ class FakeEngine final : public Engine {
   }
   EngineStats Stats() const override { return {}; }
   void Drain(Duration) override {}
+  bool Settle(Duration) override { return true; }
+  std::vector<v1::SavedRequest> Suspend(const std::string&, Duration) override { return {}; }
   BackendEvents* Events(size_t) override { return nullptr; }
 
   ResponseSink::Next Token(int32_t id) {

@@ -58,8 +58,10 @@ std::string TextSink::Rest() {
 }
 
 ResponseSink::Next TextSink::OnToken(const Token& token) {
-  CountToken();
-  if (holds_.ticket != nullptr) holds_.ticket->Started();
+  if (!token.saved) {
+    CountToken();
+    if (holds_.ticket != nullptr) holds_.ticket->Started();
+  }
   if (++tokens_ == 1 && options_.prompt_head && !prompt_begun_) {  // a prompt of one token has no scores
     OnPromptScores({}, 0);
   }
@@ -128,7 +130,7 @@ void TextSink::CountToken() {
   if (options_.metrics == nullptr) return;
   const TimePoint now = options_.clock->Now();
   options_.metrics->generation_tokens.Add();
-  if (tokens_ == 0) {
+  if (++counted_ == 1) {
     first_token_ = now;
     options_.metrics->time_to_first_token.Observe(Seconds(now - options_.arrival));
   } else {
@@ -145,9 +147,9 @@ void TextSink::CountEnd(const Completion& completion, const std::string& reason)
   if (reason != "stop" && reason != "length") return;
   metrics->request_latency.Observe(Seconds(options_.clock->Now() - options_.arrival));
   metrics->request_generation_tokens.Observe(static_cast<double>(completion.completion_tokens));
-  if (tokens_ > 1) {
+  if (counted_ > 1) {
     metrics->time_per_output_token.Observe(Seconds(last_token_ - first_token_) /
-                                           static_cast<double>(tokens_ - 1));
+                                           static_cast<double>(counted_ - 1));
   }
 }
 

@@ -13,6 +13,7 @@
 #   FULGER_HOST      address of the first node that the others can dial              (default: its name, or its first address)
 #   FULGER_LISTEN    address that the API listens on                                 (default: 0.0.0.0)
 #   FULGER_DRAIN     seconds that running requests get at the end                    (default: 60)
+#   FULGER_STATE     folder where what still runs is saved, and goes on in the next job (default: none; batch: FULGER_ANSWERS.state)
 #   FULGER_START     seconds until a first rank must have joined                     (default: 300)
 #   FULGER_RESTARTS  how often ranks that died are started again                     (default: 5)
 #   FULGER_TARGETS   folder that Prometheus reads (monitoring/README.md)             (default: none)
@@ -49,7 +50,7 @@ start_replica() {
   # shellcheck disable=SC2086
   "$fulger" serve --model "$FULGER_MODEL" $FULGER_LAYOUT --device "${FULGER_DEVICE:-cpu}" --wait-for-workers --launch-timeout "${FULGER_START:-300}" \
     --control "0.0.0.0:$((port + 1))" --listen "${FULGER_LISTEN:-0.0.0.0}:$port" --drain-timeout "${FULGER_DRAIN:-60}" \
-    ${job_end:+--end-time "$job_end"} "$@" &
+    ${job_end:+--end-time "$job_end"} ${FULGER_STATE:+--state-dir "$FULGER_STATE"} "$@" &
   coordinator=$!
   start_ranks
 }

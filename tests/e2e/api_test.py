@@ -16,10 +16,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 import zlib
 
+from batches import upload, wait_batch
 from fulger_process import Server, certificate, run_cases, wait_metric
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
@@ -361,24 +361,6 @@ def case_keys_certificates_and_limits():
             server.wait_line("SIGHUP: the API keys stay as they were")
             assert server.post("/v1/completions", completion())[0] == 200
             assert server.stop() == 0
-
-
-def upload(server, content):
-    form = ("--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\nContent-Disposition: form-data; "
-            f"name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{content}\r\n--b--\r\n")
-    status, answer, _ = server.call("POST", "/v1/files", form, {"Content-Type": "multipart/form-data; boundary=b"})
-    assert status == 200, answer
-    return answer["id"]
-
-
-def wait_batch(server, batch, done, seconds=120):
-    end = time.monotonic() + seconds
-    while True:
-        shown = server.call("GET", f"/v1/batches/{batch}")[1]
-        if done(shown):
-            return shown
-        assert time.monotonic() < end, shown
-        time.sleep(0.02)
 
 
 def case_a_batch_survives_a_kill():

@@ -6,6 +6,8 @@
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 
 from fulger_process import Server, run_cases
@@ -31,6 +33,22 @@ def case_a_warning_signal_drains():
         server.process.send_signal(signal.SIGUSR1)
         assert server.process.wait(60) == 0
         server.wait_line("SIGUSR1: stopping")
+
+
+def case_what_runs_at_the_end_is_saved():
+    with tempfile.TemporaryDirectory() as folder:
+        end = int(time.time()) + TO_STOP_RANKS + 12
+        with Server(FULGER, MODEL, "--drain-timeout", "1", "--end-time", str(end), "--state-dir", folder) as server:
+            server.wait_ready()
+            reader = threading.Thread(target=lambda: list(server.stream(
+                {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8000, "ignore_eos": True})))
+            reader.start()
+            server.wait_line("the job's time ends: stopping", 40)
+            assert server.process.wait(30) == 0
+            assert time.time() < end
+            server.wait_line("saved 1 requests, 1 of them with their states")
+            reader.join(20)
+        assert len(os.listdir(folder)) == 1
 
 
 if __name__ == "__main__":
