@@ -230,12 +230,14 @@ void GenerateCall::OnDelta(const TextDelta& delta) {
     top->set_id(id);
     top->set_logprob(logprob);
   }
-  Push(std::move(response));
+  Push(std::move(response), delta.saved);
 }
 
-void GenerateCall::Push(v1::GenerateResponse response) {
+// `at_once`: no client can have read as fast.
+void GenerateCall::Push(v1::GenerateResponse response, bool at_once) {
   std::lock_guard lock(mu_);
   if (finished_ || cancelled_) return;
+  if (at_once) ++max_unsent_;
   if (unsent_.size() >= max_unsent_) {
     LogInfo("{}: client is more than {} tokens behind: cut off", id_, max_unsent_);
     cancelled_ = true;

@@ -45,7 +45,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void Submit(const ClientQuota& client);
   void OnPromptTokens(const std::vector<PromptToken>& tokens);
   void OnDelta(const TextDelta& delta);
-  void Push(v1::GenerateResponse response);
+  void Push(v1::GenerateResponse response, bool at_once = false);
   void OnResult(const TextResult& result);
   // The text that is none of a call goes into the response, and so do the calls.
   void AddOutput(const ToolCallParser::Output& output, v1::GenerateResponse* response);
@@ -58,7 +58,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   const v1::GenerateRequest* const request_;  // valid until Finish
   Frontend* const frontend_;
   ServerMetrics* const metrics_;
-  const size_t max_unsent_;
+  size_t max_unsent_;
   const bool logprobs_;
   const std::string id_;
   const std::string peer_;

@@ -46,6 +46,8 @@ class HttpResponder {
   virtual void Begin(int status, std::string_view content_type, const HttpHeaders& headers) = 0;
   // False: the client is gone, or so far behind that its queue is full and it has been cut off.
   virtual bool Write(std::string_view data) = 0;
+  // So many bytes that come at once, faster than any client reads, do not make it slow.
+  virtual void AllowBehind(size_t /*bytes*/) {}
   virtual void End() = 0;
   // `gone` runs once, on a server thread (or on this one, if it has happened already), when the client
   // leaves or is cut off before the answer was complete. Never after it. Must not block.

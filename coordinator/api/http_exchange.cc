@@ -83,6 +83,11 @@ bool Exchange::Write(std::string_view data) {
   return true;
 }
 
+void Exchange::AllowBehind(size_t bytes) {
+  std::lock_guard lock(mu_);
+  max_unsent_ += bytes;
+}
+
 void Exchange::End() {
   std::function<void()> done;
   std::lock_guard lock(mu_);

@@ -41,6 +41,7 @@ class Exchange {
   void Send(HttpResponse response);
   void Begin(int status, std::string_view content_type, const HttpHeaders& headers);
   bool Write(std::string_view data);
+  void AllowBehind(size_t bytes);
   void End();
   void OnGone(std::function<void()> gone);
   void Dropped();
@@ -71,7 +72,7 @@ class Exchange {
 
   mutable std::mutex mu_;
   Manner manner_;
-  const uint64_t max_unsent_;
+  uint64_t max_unsent_;
   std::shared_ptr<ExchangeOwner> owner_;  // keeps the connection until Detach
   std::string pending_;
   size_t in_flight_ = 0;
@@ -91,6 +92,7 @@ class Responder final : public HttpResponder {
     exchange_->Begin(status, content_type, headers);
   }
   bool Write(std::string_view data) override { return exchange_->Write(data); }
+  void AllowBehind(size_t bytes) override { exchange_->AllowBehind(bytes); }
   void End() override { exchange_->End(); }
   void OnGone(std::function<void()> gone) override { exchange_->OnGone(std::move(gone)); }
 

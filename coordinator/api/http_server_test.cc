@@ -272,6 +272,25 @@ TEST(HttpServer, SlowReaderIsCutOffAndHoldsUpNobody) {
   EXPECT_EQ(other.Call("GET", "/echo").status, 200);
 }
 
+TEST(HttpServer, WhatComesAtOnceMakesNobodySlow) {
+  Caught caught;
+  Router router;
+  router.Add("GET", "/stream", Catch(&caught));
+  auto server = Serve(std::move(router), {.threads = 1, .max_unsent_bytes = 100'000});
+  TestClient client(server->port(), /*receive_buffer=*/4096);
+  client.Send(TestClient::Request("GET", "/stream", ""));
+  auto responder = caught.Get();
+  responder->Begin(200, "text/event-stream", {});
+  const std::string data(8192, 'x');
+  constexpr int kPieces = 4000;  // more than the kernel takes
+  for (int i = 0; i < kPieces; ++i) {
+    responder->AllowBehind(data.size() + 16);
+    ASSERT_TRUE(responder->Write(data)) << i;
+  }
+  responder->End();
+  EXPECT_GT(client.ReadToEnd().size(), kPieces * data.size());
+}
+
 TEST(HttpServer, ForgottenAnswersAre500) {
   Router router;
   router.Add("GET", "/forget", [](auto, auto) {});

@@ -121,7 +121,7 @@ void OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
     choice.text += delta.text;
   }
   // The last token travels with the reason of the end, so that every chunk is one token.
-  if (request_.stream && delta.id >= 0 && !delta.last) StreamPart(index);
+  if (request_.stream && delta.id >= 0 && !delta.last) StreamPart(index, delta.saved);
 }
 
 void OpenAiGeneration::OnDone(size_t index, const TextResult& ended) {
@@ -221,9 +221,12 @@ AnswerPart OpenAiGeneration::Part(size_t index) {
   return part;
 }
 
-void OpenAiGeneration::StreamPart(size_t index) {
+void OpenAiGeneration::StreamPart(size_t index, bool at_once) {
   EnsureBegun();
-  responder_->Write(writer_.Chunk(Part(index), request_.continuous_usage ? UsageJson(UsageNow()) : ""));
+  const std::string chunk =
+      writer_.Chunk(Part(index), request_.continuous_usage ? UsageJson(UsageNow()) : "");
+  if (at_once) responder_->AllowBehind(chunk.size());
+  responder_->Write(chunk);
 }
 
 RequestLogLine OpenAiGeneration::LineNow() const {

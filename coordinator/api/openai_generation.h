@@ -63,7 +63,8 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
   void EnsureBegun();
   void Add(Choice* choice, ToolCallParser::Output output);
   AnswerPart Part(size_t choice);
-  void StreamPart(size_t choice);
+  // `at_once`: no client can have read as fast.
+  void StreamPart(size_t choice, bool at_once = false);
   void Complete();
   Usage UsageNow() const;
   RequestLogLine LineNow() const;

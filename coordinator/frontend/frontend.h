@@ -77,6 +77,7 @@ struct TextDelta {
   int32_t id = -1;   // -1: text flushed at the end without a token
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top;
+  bool saved = false;  // an earlier server generated it: with others, at once
   bool last = false;  // nothing but on_done follows, at once: an edge may put both into one message
 };
 // A token of the prompt, with sampling.prompt_logprobs.

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/file.h"
 #include "coordinator/frontend/field_error.h"
+#include "coordinator/saved/saved_requests.h"
 #include "monitoring/metrics/server_metrics.h"
 #include "tests/support/status_matchers.h"
 
@@ -299,6 +302,76 @@ TEST_F(FrontendTest, StopIdsAndSeeds) {
   ASSERT_OK(Generate(input));
   EXPECT_THAT(engine_.request.sampling.stop_ids(), ElementsAre(9));
   EXPECT_EQ(engine_.request.sampling.seed(), 0);
+}
+
+TEST_F(FrontendTest, TheSameRequestGoesOnWhereAnEarlierServerWas) {
+  const auto open = [&] {
+    auto saved = SavedRequests::Open({.dir = dir_ + "/state", .probe_bytes = 4096});
+    EXPECT_OK(saved.status());
+    return *std::move(saved);
+  };
+  auto saved = open();
+  options_.saved = saved.get();
+  ASSERT_OK(Make());
+  GenerateInput input = Text("hi");
+  input.sampling.set_max_tokens(20);
+  ASSERT_OK(Generate(input));
+  const std::string identity = engine_.request.identity;
+  EXPECT_EQ(engine_.request.saved, nullptr);
+  engine_.Done(FinishReason::kLength, 0);
+  // Anything that may change the answer makes it another request.
+  std::set<std::string> others = {identity};
+  const auto other = [&](const std::function<void(GenerateInput*)>& change) {
+    GenerateInput changed = input;
+    change(&changed);
+    ASSERT_OK(Generate(changed));
+    EXPECT_TRUE(others.insert(engine_.request.identity).second);
+    engine_.Done(FinishReason::kLength, 0);
+  };
+  other([](GenerateInput* i) { i->text = "ho"; });
+  other([](GenerateInput* i) { i->client.name = "alice"; });
+  other([](GenerateInput* i) { i->seed = 0; });
+  other([](GenerateInput* i) { i->stop = {"a"}; });
+  other([](GenerateInput* i) { i->ignore_eos = true; });
+  other([](GenerateInput* i) { i->sampling.set_choice(1); });
+  other([](GenerateInput* i) { i->sampling.set_max_tokens(21); });
+  other([](GenerateInput* i) { (*i->sampling.mutable_logit_bias())[5] = 1; });
+  other([](GenerateInput* i) { i->form = AnswerForm{.kind = AnswerForm::Kind::kJsonObject}; });
+  // Nothing that does not.
+  GenerateInput same = input;
+  same.request = "again";
+  same.priority = 3;
+  same.use_prefix_cache = false;
+  ASSERT_OK(Generate(same));
+  EXPECT_EQ(engine_.request.identity, identity);
+  engine_.Done(FinishReason::kLength, 0);
+
+  v1::SavedRequest request;
+  request.set_identity(identity);
+  request.set_seed(77);
+  request.add_tokens()->set_id(5);
+  ASSERT_OK_AND_ASSIGN(const std::string folder, saved->NewFolder());
+  ASSERT_OK(saved->Commit(folder, {request}));
+  const auto next = open();
+  options_.saved = next.get();
+  ASSERT_OK(Make());
+  engine_.refuse = Unavailable("stopping");
+  EXPECT_FALSE(Generate(input).ok());
+  EXPECT_EQ(next->size(), 1) << "it was not used";
+  engine_.refuse = absl::OkStatus();
+  ASSERT_OK(Generate(input));
+  ASSERT_NE(engine_.request.saved, nullptr);
+  EXPECT_EQ(engine_.request.saved->tokens(0).id(), 5);
+  EXPECT_EQ(engine_.request.sampling.seed(), 77u) << "the draw goes on";
+  engine_.Done(FinishReason::kLength, 0);
+  ASSERT_OK(Generate(input));
+  EXPECT_EQ(engine_.request.saved, nullptr) << "once";
+  engine_.Done(FinishReason::kLength, 0);
+  GenerateInput scored = input;
+  scored.sampling.set_prompt_logprobs(1);
+  ASSERT_OK(Generate(scored));
+  EXPECT_EQ(engine_.request.identity, "") << "it begins anew";
+  engine_.Done(FinishReason::kLength, 0);
 }
 
 TEST_F(FrontendTest, SpecialTokensInTextAreText) {

@@ -68,6 +68,7 @@ ResponseSink::Next TextSink::OnToken(const Token& token) {
   TextDelta delta;
   delta.id = token.id;
   delta.logprob = token.logprob;
+  delta.saved = token.saved;
   delta.top.assign(token.top.begin(), token.top.end());
   delta.text = Match(detokenizer_.Push(token.id));
   delta.last = stopped_ || tokens_ == options_.max_tokens;

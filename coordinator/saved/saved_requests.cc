@@ -143,8 +143,7 @@ void SavedRequests::Load(const std::string& folder) {
   }
   absl::StatusOr<v1::SavedManifest> manifest = Unpack(ManifestPath(folder));
   if (!manifest.ok()) {
-    LogError("{} ({:.1f} MB): {}: its requests begin anew", folder, Megabytes(bytes),
-             Message(manifest.status()));
+    LogError("{} ({:.1f} MB beside it): its requests begin anew", Message(manifest.status()), Megabytes(bytes));
     return;
   }
   const int64_t age = Now() - manifest->created();

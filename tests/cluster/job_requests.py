@@ -5,9 +5,9 @@ import socket
 import urllib.request
 
 
-def ask(port, model, tokens):
+def ask(port, model, tokens, **more):
     body = {"model": os.path.basename(model), "messages": [{"role": "user", "content": "Hello"}], "max_tokens": tokens,
-            "temperature": 0, "ignore_eos": True}
+            "temperature": 0, "ignore_eos": True, **more}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
     return urllib.request.urlopen(request, timeout=60)

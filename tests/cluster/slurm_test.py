@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
@@ -90,15 +91,54 @@ def case_mpirun_serves_and_drains():
     serves_and_drains("mpirun")
 
 
-# Slurm counts walltimes in minutes, and warns two of them before the end (--signal), or a little earlier.
-def case_a_walltime_that_ends_drains():
+def ask_until_the_end(port, tokens, texts):
+    """Asks again and again, until an answer breaks off: its text so far goes into `texts`."""
+    while True:
+        text, error = "", None
+        with ask(port, MODEL, tokens, stream=True) as answer:
+            for line in answer:
+                if not line.startswith(b"data: {"):
+                    continue
+                event = json.loads(line[6:])
+                error = event.get("error") or error
+                text += "".join(choice["delta"].get("content") or "" for choice in event.get("choices", []))
+        if error:
+            texts.append((text, error["message"]))
+            return
+
+
+# Slurm counts walltimes in minutes, and warns two of them before the end (--signal), or a little earlier. What runs then goes on
+# in the next job.
+def case_a_walltime_that_ends_and_the_next_job():
+    tokens = 1500
     with Cluster() as cluster:
-        job = cluster.submit("serve.sbatch", flags=["--nodes=2", "--ntasks-per-node=2", "--time=3"], FULGER_DRAIN="10")
+        state = os.path.join(cluster.folder, "state")
+        variables = {"FULGER_DRAIN": "0", "FULGER_STATE": state}
+        job = cluster.submit("serve.sbatch", flags=["--nodes=2", "--ntasks-per-node=2", "--time=3"], **variables)
         cluster.wait_text(job, "fulger job: ready at http://")
         left = int(re.search(r"the job ends in (\d+) s", cluster.text()).group(1))
         assert 120 < left <= 180, left
+        texts = []
+        client = threading.Thread(target=ask_until_the_end, args=(cluster.port, tokens, texts))
+        client.start()
         assert cluster.wait_ended(job, 150) == "COMPLETED", cluster.slurm.state(job)
+        client.join(20)
+        [(begun, message)] = texts
+        assert "was saved" in message, message
+        assert "saved 1 requests, 1 of them with their states" in cluster.text()
         assert "fulger job: drained" in cluster.text()
+        os.rename(cluster.log, cluster.log + ".first")
+        job = cluster.submit("serve.sbatch", **variables)
+        cluster.wait_text(job, "fulger job: ready at http://")
+        whole = []
+        for _ in range(2):  # the second one is computed anew
+            with ask(cluster.port, MODEL, tokens) as answer:
+                whole.append(json.load(answer)["choices"][0]["message"]["content"])
+        assert re.search(r"goes on behind \d+ saved tokens$", cluster.text(), re.M), cluster.text()
+        assert whole[0].startswith(begun) and whole[0] == whole[1], (begun, whole)
+        assert os.listdir(state) == []
+        cluster.slurm.call("scancel", "--batch", "--signal=TERM", job)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
 
 
 def case_ranks_that_die_are_started_again():
