@@ -78,7 +78,7 @@ struct TextDelta {
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top;
   bool saved = false;  // an earlier server generated it: with others, at once
-  bool last = false;  // nothing but on_done follows, at once: an edge may put both into one message
+  bool last = false;   // nothing but on_done follows, at once: an edge may put both into one message
 };
 // A token of the prompt, with sampling.prompt_logprobs.
 struct PromptToken {

@@ -143,7 +143,8 @@ void SavedRequests::Load(const std::string& folder) {
   }
   absl::StatusOr<v1::SavedManifest> manifest = Unpack(ManifestPath(folder));
   if (!manifest.ok()) {
-    LogError("{} ({:.1f} MB beside it): its requests begin anew", Message(manifest.status()), Megabytes(bytes));
+    LogError("{} ({:.1f} MB beside it): its requests begin anew", Message(manifest.status()),
+             Megabytes(bytes));
     return;
   }
   const int64_t age = Now() - manifest->created();

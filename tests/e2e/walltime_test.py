@@ -36,18 +36,24 @@ def case_a_warning_signal_drains():
 
 
 def case_what_runs_at_the_end_is_saved():
+    def ask_until_it_breaks_off(server, errors):
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8000, "ignore_eos": True}
+        while not errors:
+            errors.extend(event["error"]["message"] for event in server.stream(body) if event != "[DONE]" and "error" in event)
+
     with tempfile.TemporaryDirectory() as folder:
-        end = int(time.time()) + TO_STOP_RANKS + 12
-        with Server(FULGER, MODEL, "--drain-timeout", "1", "--end-time", str(end), "--state-dir", folder) as server:
+        end = int(time.time()) + TO_STOP_RANKS + 20
+        with Server(FULGER, MODEL, "--drain-timeout", "0", "--end-time", str(end), "--state-dir", folder) as server:
             server.wait_ready()
-            reader = threading.Thread(target=lambda: list(server.stream(
-                {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8000, "ignore_eos": True})))
-            reader.start()
+            errors = []
+            client = threading.Thread(target=ask_until_it_breaks_off, args=(server, errors))
+            client.start()
             server.wait_line("the job's time ends: stopping", 40)
             assert server.process.wait(30) == 0
             assert time.time() < end
             server.wait_line("saved 1 requests, 1 of them with their states")
-            reader.join(20)
+            client.join(20)
+            assert len(errors) == 1 and "was saved" in errors[0], errors
         assert len(os.listdir(folder)) == 1
 
 
