@@ -228,6 +228,7 @@ absl::StatusOr<std::string> SavedRequests::NewFolder() const {
   if (!fs::create_directory(folder, error)) {
     return FailedPrecondition("{}: cannot be made: {}", folder, error ? error.message() : "it exists");
   }
+  fs::permissions(folder, fs::perms::owner_all, error);  // it will hold what users have said
   return folder;
 }
 
