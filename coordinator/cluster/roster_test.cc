@@ -71,7 +71,8 @@ TEST(Roster, GpuRanksTakeTheTransportThatTheCoordinatorNames) {
   for (const char* transport : {"single", "nccl", "mpi"}) {
     const int ranks = transport == std::string("single") ? 1 : 2;
     Roster roster(ranks, "1.2.3", transport, /*gpus=*/true);
-    EXPECT_OK(roster.Admit(GpuWorker(0, ranks)).status()) << transport;
+    SCOPED_TRACE(transport);
+    EXPECT_OK(roster.Admit(GpuWorker(0, ranks)).status());
   }
   // NCCL needs no launcher, MPI does.
   Roster nccl(2, "1.2.3", "nccl", /*gpus=*/true);
