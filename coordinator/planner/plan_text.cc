@@ -65,8 +65,12 @@ void Table(const PlanReport& r, size_t most, std::string* out) {
   const auto& rows = r.found.fitting;
   const Unit unit = UnitFor(rows[0].largest_rank);
   Line(out, fmt::format("\n{} layouts fit, {} do not. Best first:", rows.size(), r.found.refused.size()));
-  Line(out, fmt::format("  #  {:<38} {:>4} {:>9} {:>9} {:>9} {:>8} {:>10} {:>10} {:>9} {:>10} {:>8}",
-                        "layout", "x", fmt::format("weights", unit.name), "a rank", "free", "most seq",
+  size_t width = 38;
+  for (size_t i = 0; i < std::min(most, rows.size()); ++i) {
+    width = std::max(width, ToString(rows[i].layout()).size());
+  }
+  Line(out, fmt::format("  #  {:<{}} {:>4} {:>9} {:>9} {:>9} {:>8} {:>10} {:>10} {:>9} {:>10} {:>8}",
+                        "layout", width, "x", fmt::format("weights", unit.name), "a rank", "free", "most seq",
                         "longest", "token, 1", fmt::format("of {}", rows[0].batch), "tokens/s", "load"));
   for (size_t i = 0; i < std::min(most, rows.size()); ++i) {
     const Candidate& c = rows[i];
@@ -75,8 +79,8 @@ void Table(const PlanReport& r, size_t most, std::string* out) {
     const auto in = [&](int64_t bytes) {
       return fmt::format("{:.2f}", static_cast<double>(bytes) / unit.bytes);
     };
-    Line(out, fmt::format("{:>3}  {:<38} {:>4} {:>9} {:>9} {:>9} {:>8} {:>10} {:>10} {:>9} {:>10.1f} {:>8}",
-                          i + 1, ToString(c.layout()), c.replicas, in(weights), in(c.largest_rank),
+    Line(out, fmt::format("{:>3}  {:<{}} {:>4} {:>9} {:>9} {:>9} {:>8} {:>10} {:>10} {:>9} {:>10.1f} {:>8}",
+                          i + 1, ToString(c.layout()), width, c.replicas, in(weights), in(c.largest_rank),
                           in(c.limit - c.largest_rank), Count(c.most_sequences), Count(c.longest_context),
                           Seconds(c.alone.between_tokens()), Seconds(c.full.between_tokens()),
                           c.tokens_per_second, Seconds(c.load_seconds)));
@@ -150,6 +154,10 @@ void Times(const PlanReport& r, const Candidate& c, std::string* out) {
     Line(
         out,
         "  These are floors: bytes at the rate that others measured. This engine has not run on such a GPU.");
+    const Layout& l = c.layout();
+    if (l.experts == WeightFormat::kInt8 || l.projections == WeightFormat::kInt8) {
+      Line(out, "  int8 weights run on CPUs only as yet: to serve on GPUs, plan with --experts stored.");
+    }
   }
 }
 
