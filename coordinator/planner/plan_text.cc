@@ -191,8 +191,8 @@ std::string PlanText(const PlanReport& r, size_t most) {
   Table(r, most, &out);
   Memory(r, best, &out);
   Times(r, best, &out);
-  Line(&out,
-       fmt::format("\nserve it:\n  fulger serve --model DIR {}", fmt::join(ServeFlagsOf(r, best), " ")));
+  Line(&out, fmt::format("\nserve it:\n  fulger serve --model DIR {}{}",
+                         fmt::join(ServeFlagsOf(r, best), " "), r.cluster.gpu ? " --device cuda" : ""));
   return out;
 }
 

@@ -2,8 +2,10 @@
 
 #include <utility>
 
+#include "base/human_bytes.h"
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/device/device_memory.h"
 
 namespace fulger {
 namespace {
@@ -29,7 +31,7 @@ class CudaStream final : public Stream {
   std::function<absl::Status()> check_;
 };
 
-class CudaDevice final : public Device {
+class CudaDevice final : public Device, public HasOwnMemory {
  public:
   static absl::StatusOr<std::unique_ptr<Device>> Make(int ordinal, const DeviceOptions& options) {
     auto device = std::unique_ptr<CudaDevice>(new CudaDevice());
@@ -50,6 +52,21 @@ class CudaDevice final : public Device {
     RETURN_IF_ERROR(Annotate(ToStatus(cuda::ProbeArchitecture(), "kernels for this GPU"),
                              fmt::format("{}, compute capability {}.{}, this build has {}", p.name, p.major,
                                          p.minor, FULGER_CUDA_ARCHITECTURES)));
+    const absl::Status taken = device->TakeResources(options);
+    if (taken.code() == absl::StatusCode::kResourceExhausted) {  // not even what every rank needs
+      const DeviceMemory memory = device->Memory();
+      return Annotate(taken,
+                      fmt::format("{}: {} are free of {}, {} are held by other processes and by this one's "
+                                  "CUDA context",
+                                  p.name, HumanBytes(memory.free), HumanBytes(memory.total),
+                                  HumanBytes(memory.total - memory.free)));
+    }
+    RETURN_IF_ERROR(taken);
+    return device;
+  }
+  // Stream, staging, cuBLASLt and its workspace.
+  absl::Status TakeResources(const DeviceOptions& options) {
+    CudaContext& c = context_;
     ASSIGN_OR_RETURN(c.stream, cuda::MakeStream());
     ASSIGN_OR_RETURN(c.staging, cuda::Staging::Make());
     ASSIGN_OR_RETURN(c.fault, cuda::MakeDeviceMemory(sizeof(cuda::Fault)));
@@ -57,7 +74,7 @@ class CudaDevice final : public Device {
     if (!options.own_products) {
       ASSIGN_OR_RETURN(c.matmul, cuda::MatmulLt::Make());
     }
-    return device;
+    return absl::OkStatus();
   }
   // Work in flight may use what the members own.
   ~CudaDevice() override {
@@ -66,15 +83,15 @@ class CudaDevice final : public Device {
 
   std::string name() const override { return fmt::format("cuda:{}", context_.ordinal); }
   std::string Model() const override { return static_cast<const char*>(properties_.name); }
-  std::optional<DeviceMemory> Memory() const override {
+  DeviceMemory Memory() const override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;
     if (cudaSetDevice(context_.ordinal) != cudaSuccess ||
         cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
       static_cast<void>(cudaGetLastError());
-      return DeviceMemory{};
+      return {};
     }
-    return DeviceMemory{.free = static_cast<int64_t>(free_bytes), .total = static_cast<int64_t>(total_bytes)};
+    return {.free = static_cast<int64_t>(free_bytes), .total = static_cast<int64_t>(total_bytes)};
   }
   // The tiles of a product, and so the order of its sums, go with the architecture and with who computes it.
   std::string Arithmetic() const override {
@@ -82,7 +99,7 @@ class CudaDevice final : public Device {
                        context_.matmul == nullptr ? "own" : context_.matmul->version());
   }
   std::string Describe() const override {
-    const DeviceMemory memory = *Memory();
+    const DeviceMemory memory = Memory();
     int driver = 0;
     static_cast<void>(cudaDriverGetVersion(&driver));
     return fmt::format(

@@ -10,7 +10,6 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -48,12 +47,6 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-// Memory that is the device's alone, in bytes. `free` is what nobody has taken, other processes included.
-struct DeviceMemory {
-  int64_t free = 0;
-  int64_t total = 0;
-};
-
 class Device {
  public:
   virtual ~Device() = default;
@@ -61,9 +54,6 @@ class Device {
   virtual std::string name() const = 0;
   // One line for logs and /v1/server_info: model, threads, instruction set, memory.
   virtual std::string Describe() const = 0;
-  // "NVIDIA H100 80GB HBM3"; empty for a CPU, as Memory is.
-  virtual std::string Model() const { return {}; }
-  virtual std::optional<DeviceMemory> Memory() const { return std::nullopt; }
   // Names what decides the last bits of a result. Ranks of one replica must agree on it, or the ranks of a
   // stage could route a token to different experts. "cpu fma" (AVX2 and AVX-512, which agree in every bit) or
   // "cpu portable".

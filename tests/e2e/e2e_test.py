@@ -205,6 +205,9 @@ def case_errors_are_told_plainly():
     assert "tp 3" in refused("--tp", "3")
     assert "/nowhere" in run("serve", "--model", "/nowhere").stderr
     assert "expected cpu, cuda, or cuda:0,1" in refused("--device", "gpu")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    no_gpu = refused("--device", "cuda")  # of a build without CUDA; of one with it, where no GPU is seen
+    assert "rank 0 (" in no_gpu and ("no CUDA backend: build where nvcc" in no_gpu or "nvidia-smi" in no_gpu), no_gpu
     assert "needs --device cuda" in refused("--transport", "nccl")
     assert "names 1 GPU, room for 1 rank" in refused("--device", "cuda:3", "--tp", "2")
     assert "int8 runs on CPUs only" in refused("--device", "cuda", "--experts", "int8")

@@ -85,7 +85,7 @@ def case_another_checkpoint():
         with open(os.path.join(other, "config.json"), "a", encoding="utf-8") as config:
             config.write("\n")
         refused(worker(server, "--model", other), f"checkpoint {other} has fingerprint", "see different files")
-        server.wait_line("rank 0 .* failed during load: checkpoint")
+        server.wait_line("rank 0 .* failed during device: checkpoint")
         serves(server)
 
 

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,8 +18,6 @@ class ForwardingDevice : public Device {
 
   std::string name() const override { return device_->name(); }
   std::string Describe() const override { return device_->Describe(); }
-  std::string Model() const override { return device_->Model(); }
-  std::optional<DeviceMemory> Memory() const override { return device_->Memory(); }
   std::string Arithmetic() const override { return device_->Arithmetic(); }
   Stream& stream() override { return device_->stream(); }
   Ops& ops() override { return device_->ops(); }

@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 #include "fulger/v1/control.pb.h"
-#include "kernels/device/device.h"
+#include "kernels/device/device_memory.h"
 #include "model/config.h"
 #include "model/layout.h"
 #include "worker/exec/rank_runner.h"

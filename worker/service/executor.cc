@@ -196,7 +196,7 @@ absl::Status Executor::SetUp(Rank& rank) {
 
   ReportPhase(v1::PHASE_WARM_UP);
   const RankPlan& own = rank.plan.ranks[static_cast<size_t>(assign_.rank())];
-  if (!rank.device->Memory().has_value()) {
+  if (OwnMemoryOf(*rank.device) == nullptr) {
     ASSIGN_OR_RETURN(rank.runner_options, PlanMemory(rank.config, own, assign_));
   }
   ASSIGN_OR_RETURN(rank.runner,
@@ -218,6 +218,7 @@ absl::Status Executor::SetUp(Rank& rank) {
 }
 
 absl::Status Executor::OpenCheckpoint(Rank& rank) {
+  activity_.Set("reading the checkpoint's headers");
   ASSIGN_OR_RETURN(rank.checkpoint, Checkpoint::Open(rank.model_dir, rank.config));
   const Checkpoint& checkpoint = *rank.checkpoint;
   if (!assign_.fingerprint().empty() && checkpoint.Fingerprint() != assign_.fingerprint()) {
@@ -225,15 +226,15 @@ absl::Status Executor::OpenCheckpoint(Rank& rank) {
         "checkpoint {} has fingerprint {}, the coordinator's has {}: the ranks see different files",
         rank.model_dir, checkpoint.Fingerprint().substr(0, 12), assign_.fingerprint().substr(0, 12));
   }
-  const std::optional<DeviceMemory> memory = rank.device->Memory();
-  if (!memory.has_value()) return absl::OkStatus();  // the host's: see PlanMemory
+  const HasOwnMemory* const gpu = OwnMemoryOf(*rank.device);
+  if (gpu == nullptr) return absl::OkStatus();  // the host's: see PlanMemory
   RETURN_IF_ERROR(checkpoint.Complete());
   std::vector<DType> held;
   for (size_t i = 0; i < rank.table.size(); ++i) {
     held.push_back(HeldType(checkpoint.source(i).dtype, assign_.weight_dtype() == "f32"));
   }
-  const DeviceRoom room{.device = fmt::format("{} ({})", rank.device->name(), rank.device->Model()),
-                        .memory = *memory,
+  const DeviceRoom room{.device = fmt::format("{} ({})", rank.device->name(), gpu->Model()),
+                        .memory = gpu->Memory(),
                         .ranks = options_.ranks_per_device};
   ASSIGN_OR_RETURN(const DeviceMemoryPlan made,
                    PlanDeviceMemory(rank.config, rank.plan, assign_.rank(), rank.table, held, assign_, room));
@@ -278,10 +279,11 @@ absl::Status Executor::Serve(Rank& rank) {
   for (const auto& [name, bytes] : rank.runner->MemoryBytes()) (*ready->mutable_bytes())[name] = bytes;
   ready->set_description(rank.device->Describe());
   ready->set_arithmetic(rank.device->Arithmetic());
-  if (const std::optional<DeviceMemory> memory = rank.device->Memory(); memory.has_value()) {
-    ready->set_device_model(rank.device->Model());
-    ready->set_device_bytes(memory->total);
-    ready->set_device_free_bytes(memory->free);
+  if (const HasOwnMemory* const gpu = OwnMemoryOf(*rank.device); gpu != nullptr) {
+    const DeviceMemory memory = gpu->Memory();
+    ready->set_device_model(gpu->Model());
+    ready->set_device_bytes(memory.total);
+    ready->set_device_free_bytes(memory.free);
   }
   ready->set_bytes_read(rank.loaded.bytes_read);
   ready->set_load_seconds(rank.loaded.seconds);

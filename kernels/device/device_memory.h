@@ -1,0 +1,30 @@
+// What a device whose memory is its own (a GPU) can say of it. The CPU's is the host's, and others watch that.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/device/device.h"
+
+namespace fulger {
+
+// In bytes. `free`: what nobody has taken, other processes included.
+struct DeviceMemory {
+  int64_t free = 0;
+  int64_t total = 0;
+};
+
+class HasOwnMemory {
+ public:
+  virtual ~HasOwnMemory() = default;
+  // "NVIDIA H100 80GB HBM3".
+  virtual std::string Model() const = 0;
+  virtual DeviceMemory Memory() const = 0;
+};
+
+// Null for a device that computes in the host's memory.
+inline const HasOwnMemory* OwnMemoryOf(const Device& device) {
+  return dynamic_cast<const HasOwnMemory*>(&device);
+}
+
+}  // namespace fulger
