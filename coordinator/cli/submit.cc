@@ -54,7 +54,7 @@ absl::StatusOr<std::string> WriteJob(const Flags& flags, JobRequest* job) {
       return InvalidArgument(
           "--experts int8 runs on CPUs only in this version: a job on GPUs holds them as stored");
     }
-    in.wishes.experts = {ExpertFormat::kStored};
+    in.wishes.experts = {WeightFormat::kStored};
   }
   if (!std::filesystem::is_directory(flags.plan.model)) {
     return InvalidArgument("--model {}: a job needs the checkpoint's folder", flags.plan.model);
