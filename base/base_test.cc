@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/gate.h"
 #include "base/human_bytes.h"
+#include "base/output_file.h"
 #include "base/markup.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -133,12 +134,12 @@ TEST(File, NamesTheFileAndTheOffset) {
 TEST(File, ANewOneIsWholeOrNotThere) {
   const std::string path = testing::TempDir() + "/fulger_new_file_test";
   std::filesystem::remove(path);
-  ASSERT_OK(ReplaceFile(path, "first"));
-  ASSERT_OK(ReplaceFile(path, "second"));
+  ASSERT_OK(WriteFileDurably(path, "first"));
+  ASSERT_OK(WriteFileDurably(path, "second"));
   ASSERT_OK_AND_ASSIGN(const std::string content, ReadFile(path));
   EXPECT_EQ(content, "second");
   EXPECT_EQ(NewFile::Create(path).status().code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_THAT(ReplaceFile("/nowhere/file", "x"),
+  EXPECT_THAT(WriteFileDurably("/nowhere/file", "x"),
               StatusIs(absl::StatusCode::kNotFound, testing::HasSubstr("/nowhere/file")));
 
   // As a full disk.
@@ -147,7 +148,7 @@ TEST(File, ANewOneIsWholeOrNotThere) {
   const rlimit small{.rlim_cur = 10, .rlim_max = before.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const absl::Status full = ReplaceFile(path, "more than ten bytes");
+  const absl::Status full = WriteFileDurably(path, "more than ten bytes");
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted, testing::HasSubstr("write at 10")));

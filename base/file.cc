@@ -6,13 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <span>
 #include <system_error>
 #include <utility>
 
 namespace fulger {
-namespace {
 
 absl::Status ErrnoStatus(const std::string& path, const char* what, int error) {
   const std::string text = std::generic_category().message(error);
@@ -21,6 +19,7 @@ absl::Status ErrnoStatus(const std::string& path, const char* what, int error) {
       return NotFound("{}: {}: {}", path, what, text);
     case EACCES:
     case EISDIR:
+    case EROFS:
       return FailedPrecondition("{}: {}: {}", path, what, text);
     case EEXIST:
       return AlreadyExists("{}: {}: {}", path, what, text);
@@ -32,8 +31,6 @@ absl::Status ErrnoStatus(const std::string& path, const char* what, int error) {
       return Unavailable("{}: {}: {}", path, what, text);
   }
 }
-
-}  // namespace
 
 absl::StatusOr<File> File::Open(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -84,63 +81,6 @@ absl::Status File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
                       offset + done);
     }
     done += static_cast<size_t>(n);
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<NewFile> NewFile::Create(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) return ErrnoStatus(path, "create", errno);
-  return NewFile(fd, path);
-}
-
-NewFile::NewFile(NewFile&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), size_(other.size_) {}
-
-NewFile::~NewFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-absl::Status NewFile::Write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      const int error = errno;
-      return ErrnoStatus(path_, fmt::format("write at {}", size_).c_str(), error);
-    }
-    size_ += static_cast<uint64_t>(n);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status NewFile::Sync() {
-  if (::fsync(fd_) != 0) return ErrnoStatus(path_, "fsync", errno);
-  return absl::OkStatus();
-}
-
-absl::Status ReplaceFile(const std::string& path, std::string_view content) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
-  ::unlink(temporary.c_str());  // of a process that died here and had our number
-  const auto write = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(NewFile file, NewFile::Create(temporary));
-    RETURN_IF_ERROR(file.Write(std::as_bytes(std::span(content))));
-    return file.Sync();
-  };
-  absl::Status status = write();
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
-    status = ErrnoStatus(path, "rename", errno);
-  if (!status.ok()) {
-    ::unlink(temporary.c_str());
-    return status;
-  }
-  // The name itself. Not every file system can; those that cannot keep names in order anyway.
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
   }
   return absl::OkStatus();
 }

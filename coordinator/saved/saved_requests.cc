@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "base/file.h"
+#include "base/output_file.h"
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/version.h"
@@ -248,14 +249,14 @@ absl::Status SavedRequests::Commit(const std::string& folder,
   manifest.set_created(Now());
   manifest.set_state_bytes(BytesIn(folder));
   manifest.mutable_requests()->Add(requests.begin(), requests.end());
-  absl::Status written = ReplaceFile(ManifestPath(folder), Pack(manifest));
+  absl::Status written = WriteFileDurably(ManifestPath(folder), Pack(manifest));
   if (!written.ok()) {
     // The states may have filled the disk; tokens are worth more than they.
     LogError("{}: {}: without the states", folder, Message(written));
     for (const auto& entry : fs::directory_iterator(folder)) Remove(entry.path().string());
     for (v1::SavedRequest& request : *manifest.mutable_requests()) request.clear_state();
     manifest.set_state_bytes(0);
-    written = ReplaceFile(ManifestPath(folder), Pack(manifest));
+    written = WriteFileDurably(ManifestPath(folder), Pack(manifest));
   }
   if (!written.ok()) Remove(folder);  // it would never be read
   return written;

@@ -1,5 +1,7 @@
 #include "worker/cache/state_file.h"
 
+#include "base/file.h"
+
 #include <span>
 
 namespace fulger {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/file.h"
+#include "base/output_file.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "fulger/v1/saved.pb.h"
