@@ -10,7 +10,7 @@ packages=(
   prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev
   libopenmpi-dev openmpi-bin
   libgtest-dev libgmock-dev libbenchmark-dev
-  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libpcre2-dev
+  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libpcre2-dev libxxhash-dev
   nlohmann-json3-dev libcli11-dev libspdlog-dev libssl-dev libboost1.81-dev libboost-context1.81-dev libsqlite3-dev openssl
   "$@"
 )

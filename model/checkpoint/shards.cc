@@ -80,6 +80,14 @@ absl::StatusOr<ShardList> FromFolder(const std::string& dir) {
 }  // namespace
 
 absl::StatusOr<ShardList> ListShards(const std::string& dir) {
+  // The manifest of model/shards, which is above this folder.
+  if (FileExists(dir + "/fulger-shards.json")) {
+    return FailedPrecondition(
+        "{}: a copy that is cut for one layout, no checkpoint: serve, generate and plan know "
+        "it, and fulger shard {} --verify looks at it; for anything else take the checkpoint that it was "
+        "made from",
+        dir, dir);
+  }
   if (FileExists(dir + "/" + kSingle))
     return ShardList{.files = {kSingle}, .file_of_tensor = {}, .index_text = {}};
   if (FileExists(dir + "/" + kIndex)) return FromIndex(dir);

@@ -77,14 +77,14 @@ absl::Status ThreadReplica::SetUp(Rank& rank) {
                                                      : MakeDevice(TestDevice(), DeviceOptions{.threads = 1}));
   // Thread ranks read each other's memory.
   if (!rank.device->host_accessible()) rank.fabric = MakeStagedFabric(std::move(rank.fabric), *rank.device);
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir_, config_));
+  ASSIGN_OR_RETURN(const auto source, OpenWeights(dir_, config_, plan_, rank.index));
   LoadOptions load;
   load.threads = 1;
   load.dtype = options_.weights_as_f32 ? WeightDType::kF32 : WeightDType::kKeep;
   const RankPlan& own = plan_.ranks[static_cast<size_t>(rank.index)];
   ASSIGN_OR_RETURN(load.reduce_row_maxima, MakeRowMaximum(plan_, rank.index, *rank.fabric, *rank.device));
-  ASSIGN_OR_RETURN(rank.weights, LoadWeights(checkpoint, own, *rank.device, load,
-                                             &loaded_[static_cast<size_t>(rank.index)]));
+  ASSIGN_OR_RETURN(rank.weights,
+                   LoadWeights(*source, own, *rank.device, load, &loaded_[static_cast<size_t>(rank.index)]));
   held_[static_cast<size_t>(rank.index)] = rank.weights->bytes();
   ASSIGN_OR_RETURN(rank.runner,
                    RankRunner::Create({.config = config_,

@@ -1,8 +1,8 @@
 #include "worker/cache/state_file.h"
 
-#include "base/file.h"
-
 #include <span>
+
+#include "base/file.h"
 
 namespace fulger {
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "model/picture/processor_config.h"
+#include "model/shards/manifest.h"
 #include "worker/cache/state_file.h"
 #include "worker/comm/fabric_factory.h"
 #include "worker/comm/metered_fabric.h"
@@ -61,7 +62,7 @@ struct Executor::Rank {
   std::optional<ImageProcessorConfig> processor;
   Plan plan;
   std::vector<TensorSpec> table;
-  std::optional<Checkpoint> checkpoint;
+  std::unique_ptr<WeightSource> source;  // until the weights are loaded
   std::unique_ptr<Device> device;
   Traffic traffic;
   std::unique_ptr<Fabric> fabric;
@@ -162,7 +163,7 @@ absl::Status Executor::SetUp(Rank& rank) {
   ASSIGN_OR_RETURN(rank.device,
                    MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels}));
   RETURN_IF_ERROR(CheckFormats(*rank.device, layout));
-  RETURN_IF_ERROR(OpenCheckpoint(rank));
+  RETURN_IF_ERROR(OpenWeightSource(rank));
 
   ReportPhase(v1::PHASE_COMMUNICATORS);
   // MPI and NCCL would hang where a firewall drops what one host sends to another.
@@ -217,21 +218,23 @@ absl::Status Executor::SetUp(Rank& rank) {
   return absl::OkStatus();
 }
 
-absl::Status Executor::OpenCheckpoint(Rank& rank) {
+absl::Status Executor::OpenWeightSource(Rank& rank) {
   activity_.Set("reading the checkpoint's headers");
-  ASSIGN_OR_RETURN(rank.checkpoint, Checkpoint::Open(rank.model_dir, rank.config));
-  const Checkpoint& checkpoint = *rank.checkpoint;
-  if (!assign_.fingerprint().empty() && checkpoint.Fingerprint() != assign_.fingerprint()) {
+  ASSIGN_OR_RETURN(rank.source, OpenWeights(rank.model_dir, rank.config, rank.plan, assign_.rank()));
+  const WeightSource* const source = rank.source.get();
+  if (!assign_.fingerprint().empty() && source->fingerprint() != assign_.fingerprint()) {
     return FailedPrecondition(
-        "checkpoint {} has fingerprint {}, the coordinator's has {}: the ranks see different files",
-        rank.model_dir, checkpoint.Fingerprint().substr(0, 12), assign_.fingerprint().substr(0, 12));
+        "checkpoint {} has fingerprint {}, the coordinator's has {}: the ranks see different files{}",
+        rank.model_dir, source->fingerprint().substr(0, 12), assign_.fingerprint().substr(0, 12),
+        IsSharded(rank.model_dir)
+            ? ": a stale copy on this host, or one of another layout; bring the coordinator's"
+            : "");
   }
   const HasOwnMemory* const gpu = OwnMemoryOf(*rank.device);
   if (gpu == nullptr) return absl::OkStatus();  // the host's: see PlanMemory
-  RETURN_IF_ERROR(checkpoint.Complete());
   std::vector<DType> held;
   for (size_t i = 0; i < rank.table.size(); ++i) {
-    held.push_back(HeldType(checkpoint.source(i).dtype, assign_.weight_dtype() == "f32"));
+    held.push_back(HeldType(source->stored(i), assign_.weight_dtype() == "f32"));
   }
   const DeviceRoom room{.device = fmt::format("{} ({})", rank.device->name(), gpu->Model()),
                         .memory = gpu->Memory(),
@@ -260,8 +263,9 @@ absl::Status Executor::Load(Rank& rank) {
   };
   ASSIGN_OR_RETURN(options.reduce_row_maxima,
                    MakeRowMaximum(rank.plan, assign_.rank(), *rank.fabric, *rank.device));
-  ASSIGN_OR_RETURN(rank.weights, LoadWeights(*rank.checkpoint, own, *rank.device, options, &rank.loaded));
-  rank.checkpoint.reset();
+  ASSIGN_OR_RETURN(rank.weights, LoadWeights(*rank.source, own, *rank.device, options, &rank.loaded));
+  LogInfo("rank {}: {}", assign_.rank(), ToString(rank.loaded));
+  rank.source.reset();
   return absl::OkStatus();
 }
 

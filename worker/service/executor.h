@@ -77,7 +77,7 @@ class Executor {
   void Main();
   absl::Status SetUp(Rank& rank);
   // What the rank holds is settled here: a device that is too small is refused before anything is read.
-  absl::Status OpenCheckpoint(Rank& rank);
+  absl::Status OpenWeightSource(Rank& rank);
   absl::Status Load(Rank& rank);
   absl::Status Serve(Rank& rank);
   std::optional<Task> NextTask(Fabric& fabric);

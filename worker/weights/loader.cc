@@ -11,8 +11,8 @@
 
 #include "base/bounded_queue.h"
 #include "base/clock.h"
+#include "model/checkpoint/quantize.h"
 #include "worker/weights/piece_reader.h"
-#include "worker/weights/quantize.h"
 #include "worker/weights/store_builder.h"
 
 namespace fulger {
@@ -149,6 +149,7 @@ class LoadRun {
     state_.stats.used[static_cast<size_t>(piece.target->spec->component)] += piece.used_bytes();
     state_.stats.bytes_used += piece.used_bytes();
     state_.stats.bytes_read += piece.read_bytes();
+    if (!piece.target->sums.empty()) state_.stats.bytes_verified += piece.read_bytes();
   }
 
   const std::vector<Piece>& pieces_;
@@ -231,14 +232,23 @@ absl::Status LoadSharedRows(const LoadTarget& target, Device& device, const Load
 
 }  // namespace
 
-absl::StatusOr<WeightStore> LoadWeights(const Checkpoint& checkpoint, const RankPlan& rank, Device& device,
+std::string ToString(const LoadStats& stats) {
+  const auto gb = [](int64_t bytes) { return 1e-9 * static_cast<double>(bytes); };
+  std::string text = fmt::format("{:.3g} GB read in {:.3g} s, {:.3g} GB/s", gb(stats.bytes_read),
+                                 stats.seconds, stats.seconds > 0 ? gb(stats.bytes_read) / stats.seconds : 0);
+  if (stats.bytes_verified > 0)
+    text += fmt::format(", {:.3g} GB of it checked by checksums", gb(stats.bytes_verified));
+  return text;
+}
+
+absl::StatusOr<WeightStore> LoadWeights(const WeightSource& source, const RankPlan& rank, Device& device,
                                         const LoadOptions& options, LoadStats* stats) {
-  RETURN_IF_ERROR(checkpoint.Complete());
-  StoreBuilder builder(checkpoint, rank, device, options.dtype);
+  StoreBuilder builder(source, rank, device, options.dtype);
   RETURN_IF_ERROR(builder.Build());
   LoadState state;
   std::vector<LoadTarget> alone, shared;
-  for (const LoadTarget& target : builder.targets()) {
+  for (LoadTarget target : builder.targets()) {
+    if (!options.verify) target.sums = {};
     (target.shares_rows ? shared : alone).push_back(target);
     state.total += target.stored_bytes();
   }
@@ -252,6 +262,12 @@ absl::StatusOr<WeightStore> LoadWeights(const Checkpoint& checkpoint, const Rank
   state.stats.seconds = Elapsed(state.start);
   if (stats != nullptr) *stats = state.stats;
   return builder.Take();
+}
+
+absl::StatusOr<WeightStore> LoadWeights(const Checkpoint& checkpoint, const RankPlan& rank, Device& device,
+                                        const LoadOptions& options, LoadStats* stats) {
+  RETURN_IF_ERROR(checkpoint.Complete());
+  return LoadWeights(*MakeCheckpointSource(checkpoint), rank, device, options, stats);
 }
 
 }  // namespace fulger

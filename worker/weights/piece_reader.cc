@@ -9,7 +9,8 @@
 #include "base/bfloat16.h"
 #include "base/check.h"
 #include "base/file.h"
-#include "worker/weights/quantize.h"
+#include "model/checkpoint/quantize.h"
+#include "model/shards/rank_file.h"
 
 namespace fulger {
 namespace {
@@ -68,6 +69,15 @@ absl::Status ReadRows(const Piece& piece, std::byte* raw) {
   return absl::OkStatus();
 }
 
+// Pieces of a target with sums are its blocks.
+absl::Status CheckSum(const Piece& piece, const std::byte* raw) {
+  const LoadTarget& t = *piece.target;
+  if (t.sums.empty()) return absl::OkStatus();
+  const auto block = static_cast<size_t>(piece.begin * Bytes(t.stored) / t.block_bytes);
+  return CheckBlock(t.file->path(), t.spec->name, {raw, static_cast<size_t>(piece.used_bytes())},
+                    piece.offset(), t.sums[block]);
+}
+
 // Whole rows, each with its own scale.
 absl::Status ReadQuantized(const Piece& piece, std::vector<std::byte>& scratch, std::byte* out,
                            std::byte* scales) {
@@ -104,8 +114,10 @@ std::vector<Piece> CutPieces(const std::vector<LoadTarget>& targets, const LoadO
     const int64_t size = Bytes(t.stored);
     const bool whole_rows =
         !t.contiguous() && (2 * t.width >= t.stride || (t.stride - t.width) * size <= options.gap_bytes);
+    // A read of one block can be checked as it is.
+    const int64_t piece_bytes = t.sums.empty() ? options.piece_bytes : t.block_bytes;
     const int64_t unit = size * (t.contiguous() ? 1 : whole_rows ? t.stride : t.width);
-    const int64_t per_piece = std::max<int64_t>(1, options.piece_bytes / unit);
+    const int64_t per_piece = std::max<int64_t>(1, piece_bytes / unit);
     const int64_t units = t.contiguous() ? t.width : t.rows;
     for (int64_t begin = 0; begin < units; begin += per_piece) {
       pieces.push_back({&t, begin, std::min(units, begin + per_piece), whole_rows});
@@ -132,6 +144,7 @@ absl::Status ReadPiece(const Piece& piece, std::vector<std::byte>& scratch, std:
   std::byte* const raw = t.stored == t.held ? out : Scratch(scratch, piece.used_bytes());
   if (t.contiguous()) {
     RETURN_IF_ERROR(ReadAt(t, piece.offset(), raw, piece.used_bytes()));
+    RETURN_IF_ERROR(CheckSum(piece, raw));
   } else {
     RETURN_IF_ERROR(ReadRows(piece, raw));
   }

@@ -47,8 +47,8 @@ Stack StackOf(const TensorSpec& spec) {
 }  // namespace
 
 DType StoreBuilder::HeldType(size_t tensor) const {
-  if (HeldAsInt8(checkpoint_.table()[tensor], rank_)) return DType::kI8;
-  return fulger::HeldType(checkpoint_.source(tensor).dtype, dtype_ == WeightDType::kF32);
+  if (HeldAsInt8(source_.table()[tensor], rank_)) return DType::kI8;
+  return fulger::HeldType(source_.stored(tensor), dtype_ == WeightDType::kF32);
 }
 
 absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_t bytes) {
@@ -60,27 +60,21 @@ absl::StatusOr<std::byte*> StoreBuilder::Allocate(const TensorSpec& spec, int64_
 }
 
 void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* memory, std::byte* scales) {
-  const TensorSpec& spec = checkpoint_.table()[slice.tensor];
-  const TensorSource& source = checkpoint_.source(slice.tensor);
-  int64_t columns = 1;  // of the stored tensor; dimensions past the second are whole
-  int64_t inner = 1;
-  if (spec.shape.size() > 1) columns = spec.shape[1];
-  for (size_t d = 2; d < spec.shape.size(); ++d) inner *= spec.shape[d];
-
-  LoadTarget t;
-  t.spec = &spec;
-  t.file = &checkpoint_.files()[static_cast<size_t>(source.file)].file();
-  t.stored = source.dtype;
+  LoadTarget t{source_.Find(slice)};
+  t.spec = &source_.table()[slice.tensor];
   t.held = held;
   t.memory = memory;
-  t.rows = slice.rows.size();
-  t.width = slice.columns.size() * inner;
-  t.stride = columns * inner;
-  const int64_t first = slice.rows.begin * t.stride + slice.columns.begin * inner;
-  t.offset = source.offset + static_cast<uint64_t>(first * Bytes(t.stored));
-  t.scales = scales;
-  t.shares_rows = scales != nullptr && t.width != t.stride;
-  if (t.width == t.stride && scales == nullptr) {
+  if (scales != nullptr && source_.int8()) {
+    LoadTarget s{source_.Find(slice, /*scales=*/true)};
+    s.spec = t.spec;
+    s.held = DType::kF32;
+    s.memory = scales;
+    targets_.push_back(s);
+  } else {
+    t.scales = scales;
+  }
+  t.shares_rows = t.scales != nullptr && t.width != t.stride;
+  if (t.width == t.stride && t.scales == nullptr) {
     t.width = t.stride = t.rows * t.width;
     t.rows = 1;
   }
@@ -88,7 +82,7 @@ void StoreBuilder::AddTarget(const TensorSlice& slice, DType held, std::byte* me
 }
 
 absl::Status StoreBuilder::AddTensor(const TensorSlice& slice) {
-  const TensorSpec& spec = checkpoint_.table()[slice.tensor];
+  const TensorSpec& spec = source_.table()[slice.tensor];
   const DType held = HeldType(slice.tensor);
   ASSIGN_OR_RETURN(std::byte* const memory, Allocate(spec, SliceElements(spec, slice) * Bytes(held)));
   store_.views_[spec.name] = MakeView(memory, held, SliceShape(spec, slice));
@@ -102,7 +96,7 @@ absl::Status StoreBuilder::AddTensor(const TensorSlice& slice) {
 }
 
 absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
-  const std::vector<TensorSpec>& table = checkpoint_.table();
+  const std::vector<TensorSpec>& table = source_.table();
   std::array<std::vector<TensorSlice>, kStacks> stacks;
   for (const TensorSlice& slice : slices) stacks[StackOf(table[slice.tensor])].push_back(slice);
 
@@ -139,7 +133,7 @@ absl::Status StoreBuilder::AddExperts(const std::vector<TensorSlice>& slices) {
 
 void StoreBuilder::AddEmptyVocabulary() {
   if (rank_.vision_only || rank_.vocab.size() > 0) return;
-  const std::vector<TensorSpec>& table = checkpoint_.table();
+  const std::vector<TensorSpec>& table = source_.table();
   for (size_t i = 0; i < table.size(); ++i) {
     const bool mine = (table[i].component == Component::kEmbedding && rank_.first_stage) ||
                       (table[i].component == Component::kLmHead && rank_.last_stage);
@@ -151,7 +145,7 @@ void StoreBuilder::AddEmptyVocabulary() {
 }
 
 absl::Status StoreBuilder::Build() {
-  const std::vector<TensorSpec>& table = checkpoint_.table();
+  const std::vector<TensorSpec>& table = source_.table();
   std::map<int64_t, std::vector<TensorSlice>> experts_of_layer;
   for (const TensorSlice& slice : RankTensors(table, rank_)) {
     const TensorSpec& spec = table[slice.tensor];

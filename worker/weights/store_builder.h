@@ -8,23 +8,16 @@
 
 #include "base/status.h"
 #include "kernels/device/device.h"
-#include "model/checkpoint/checkpoint.h"
 #include "model/layout.h"
 #include "worker/weights/loader.h"
+#include "worker/weights/weight_source.h"
 #include "worker/weights/weight_store.h"
 
 namespace fulger {
 
-// `rows` runs of `width` elements, `stride` elements apart in the file, go to `memory` back to back. What is
-// contiguous in the file is one row.
-struct LoadTarget {
+// The source's rows go to `memory` back to back. What is contiguous in the file is one row.
+struct LoadTarget : SliceSource {
   const TensorSpec* spec = nullptr;
-  const File* file = nullptr;
-  uint64_t offset = 0;  // of the first run
-  int64_t rows = 1;
-  int64_t width = 0;
-  int64_t stride = 0;
-  DType stored = DType::kF32;
   DType held = DType::kF32;
   std::byte* memory = nullptr;  // device memory
   // int8: the rows' scales in device memory, filled while loading.
@@ -38,8 +31,8 @@ struct LoadTarget {
 
 class StoreBuilder {
  public:
-  StoreBuilder(const Checkpoint& checkpoint, const RankPlan& rank, Device& device, WeightDType dtype)
-      : checkpoint_(checkpoint), rank_(rank), device_(device), dtype_(dtype) {}
+  StoreBuilder(const WeightSource& source, const RankPlan& rank, Device& device, WeightDType dtype)
+      : source_(source), rank_(rank), device_(device), dtype_(dtype) {}
 
   absl::Status Build();
   const std::vector<LoadTarget>& targets() const { return targets_; }
@@ -53,7 +46,7 @@ class StoreBuilder {
   void AddTarget(const TensorSlice& slice, DType held, std::byte* memory, std::byte* scales = nullptr);
   void AddEmptyVocabulary();
 
-  const Checkpoint& checkpoint_;
+  const WeightSource& source_;
   const RankPlan& rank_;
   Device& device_;
   const WeightDType dtype_;

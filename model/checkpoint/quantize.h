@@ -1,5 +1,5 @@
 // Eight-bit rows: integer q stands for scale * q, scale = largest magnitude of the uncut row / 127.
-// Internal to worker/weights.
+// What a rank holds after loading int8 experts, and what `fulger shard` writes.
 #pragma once
 
 #include <cstddef>

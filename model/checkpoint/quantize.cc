@@ -1,4 +1,4 @@
-#include "worker/weights/quantize.h"
+#include "model/checkpoint/quantize.h"
 
 #include <algorithm>
 #include <array>
