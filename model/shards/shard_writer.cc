@@ -134,7 +134,10 @@ class Copying {
       report_.bytes += forms_.back().bytes;
     }
     RETURN_IF_ERROR(LookAtFolder());
-    if (missing_.empty() && IsSharded(out_)) return report_;
+    if (missing_.empty() && IsSharded(out_)) {
+      RemoveUnfinished();
+      return report_;
+    }
     ASSIGN_OR_RETURN(small_, FindSmallFiles(checkpoint_.dir()));
     RETURN_IF_ERROR(CheckSpace());
     std::filesystem::create_directories(out_, error);
@@ -264,9 +267,14 @@ class Copying {
     }
     RETURN_IF_ERROR(CopySmallFiles(small_, checkpoint_.dir(), out_));
     RETURN_IF_ERROR(WriteFileDurably(out_ + "/" + kManifestName, ToJson(manifest_)));
+    RemoveUnfinished();
+    return absl::OkStatus();
+  }
+
+  // The manifest is what counts.
+  void RemoveUnfinished() const {
     std::error_code error;
     std::filesystem::remove(out_ + "/" + kUnfinishedName, error);
-    return absl::OkStatus();
   }
 
   const Checkpoint& checkpoint_;

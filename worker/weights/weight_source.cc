@@ -79,7 +79,7 @@ std::unique_ptr<WeightSource> MakeCheckpointSource(const Checkpoint& checkpoint)
 
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenWeights(const std::string& dir, const ModelConfig& config,
                                                           const Plan& plan, int rank) {
-  if (IsSharded(dir)) {
+  if (IsSharded(dir) || IsUnfinishedSharded(dir)) {
     ASSIGN_OR_RETURN(ShardedCopy copy, OpenSharded(dir));
     RETURN_IF_ERROR(CheckLayout(copy, plan.layout));
     if (copy.plan.hash != plan.hash) {
