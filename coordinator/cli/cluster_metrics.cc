@@ -68,6 +68,8 @@ void ClusterMetrics::AddRank(MetricRegistry* registry, const MetricLabels& label
                         "Since the rank, which others wait for, has moved on; about 0 while nobody waits."),
        .load = gauge("fulger_rank_load_seconds", "Took the rank's weights to load."),
        .load_ratio = gauge("fulger_rank_load_ratio", "How much of the rank's weights is loaded, 0 to 1."),
+       .load_rate = gauge("fulger_rank_load_bytes_per_second",
+                          "Of the rank's weights since its load began; 0 while it does not load."),
        .load_bytes =
            gauge("fulger_rank_load_bytes", "Read from the checkpoint for the rank, once it is loaded."),
        .seconds = counter("fulger_rank_step_seconds_total", "Spent in steps."),
@@ -115,6 +117,7 @@ void ClusterMetrics::CollectRank(Rank& metrics, const RankInfo& rank) {
   metrics.stalled.Set(rank.stalled_seconds);
   metrics.load.Set(rank.load_seconds);
   metrics.load_ratio.Set(rank.load_ratio);
+  metrics.load_rate.Set(rank.load_rate);
   metrics.load_bytes.Set(static_cast<double>(rank.bytes_read));
   for (const auto& [component, bytes] : rank.bytes) {
     if (!metrics.memory.contains(component)) {

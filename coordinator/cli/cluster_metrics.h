@@ -25,7 +25,7 @@ class ClusterMetrics {
   };
   struct Rank {
     MetricLabels labels;
-    Gauge up, stalled, load, load_ratio, load_bytes;
+    Gauge up, stalled, load, load_ratio, load_rate, load_bytes;
     Counter seconds, wait, collective, idle, collective_bytes, link_bytes, pictures, tiles, passes, encode;
     std::map<std::string, Gauge> memory;  // by component; once it is ready
     std::vector<Gauge> place;             // where it runs, or ran before it went; once it has joined

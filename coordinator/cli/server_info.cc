@@ -57,6 +57,10 @@ Json RankJson(const RankPlan& plan, const RankInfo& info, size_t replica) {
   json["activity"] = info.activity;
   json["bytes"] = info.bytes;
   json["bytes_read"] = info.bytes_read;
+  json["load"] = {{"ratio", info.load_ratio},
+                  {"bytes_per_second", info.load_rate},
+                  {"seconds_left", info.load_seconds_left},
+                  {"seconds", info.load_seconds}};
   json["steps"] = {{"count", info.times.steps},
                    {"seconds", info.times.total},
                    {"wait_seconds", info.times.wait},
@@ -82,8 +86,8 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                {"transport", deployment.transport()},
                {"dtypes",
                 {{"weights", flags.weight_dtype},
-                 {"experts", flags.experts},
-                 {"projections", flags.projections},
+                 {"experts", Name(plan.layout.experts)},
+                 {"projections", Name(plan.layout.projections)},
                  {"activations", "f32"},
                  {"cache", "f32"}}},
                {"layout", LayoutJson(plan.layout)},

@@ -145,6 +145,9 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
   Member& member = members_.at(rank);
   switch (message.body_case()) {
     case v1::WorkerMessage::kProgress:
+      if (message.progress().phase() == v1::PHASE_LOAD && member.progress.phase() != v1::PHASE_LOAD) {
+        member.load_since = clock_->Now();
+      }
       member.progress = message.progress();
       member.last_progress = clock_->Now();
       break;
@@ -567,6 +570,11 @@ ReplicaInfo Replica::Info() const {
       rank.load_seconds = member.details.load_seconds();
       const v1::Phase phase = member.progress.phase();
       rank.load_ratio = phase == v1::PHASE_LOAD ? rank.fraction : phase > v1::PHASE_LOAD ? 1 : 0;
+      if (phase == v1::PHASE_LOAD && rank.fraction > 0) {
+        rank.load_rate = member.progress.bytes_per_second();
+        rank.load_seconds_left =
+            Seconds(clock_->Now() - member.load_since) * (1 - rank.fraction) / rank.fraction;
+      }
       if (phase_ == ReplicaPhase::kServing || (phase_ == ReplicaPhase::kLoading && !member.ready)) {
         rank.stalled_seconds = Seconds(clock_->Now() - member.last_progress);
       }

@@ -80,9 +80,11 @@ struct RankInfo {
   std::string activity;
   std::map<std::string, int64_t> bytes;
   int64_t bytes_read = 0;
-  double load_seconds = 0;     // of the weights
-  double load_ratio = 0;       // of the weights that are there
-  double stalled_seconds = 0;  // in the same place while others wait; otherwise about 0: the age of a ping
+  double load_seconds = 0;       // of the weights
+  double load_ratio = 0;         // of the weights that are there
+  double load_rate = 0;          // bytes per second since the load began, while it loads; 0 at other times
+  double load_seconds_left = 0;  // at that rate
+  double stalled_seconds = 0;    // in the same place while others wait; otherwise about 0: the age of a ping
   RankTimes times;
 };
 
@@ -145,6 +147,7 @@ class Replica final : public Backend, public JoinHandler {
     bool ready = false;
     v1::Ready details;
     v1::Progress progress;
+    TimePoint load_since{};  // once it loads
     std::string activity;
     uint64_t last_step = 0;
     TimePoint last_progress{};  // while serving: activity or last_step changed, or nothing is left to run

@@ -168,10 +168,18 @@ TEST_F(ReplicaTest, CountsTheFailuresBeforeItServed) {
   Send(1, progress);
   EXPECT_EQ(replica_.Info().ranks[0].load_ratio, 0);
   EXPECT_EQ(replica_.Info().ranks[1].load_ratio, 0.25);
+  clock_.Advance(std::chrono::seconds(10));
+  progress.mutable_progress()->set_fraction(0.5);
+  progress.mutable_progress()->set_bytes_per_second(7e9);
+  Send(1, progress);
+  EXPECT_EQ(replica_.Info().ranks[1].load_rate, 7e9);
+  EXPECT_EQ(replica_.Info().ranks[1].load_seconds_left, 10);
+  EXPECT_EQ(replica_.Info().ranks[0].load_rate, 0);
   progress.mutable_progress()->set_phase(v1::PHASE_WARM_UP);
   progress.mutable_progress()->set_fraction(0);
   Send(1, progress);
   EXPECT_EQ(replica_.Info().ranks[1].load_ratio, 1);
+  EXPECT_EQ(replica_.Info().ranks[1].load_rate, 0);
   Ready(0);
   clock_.Advance(std::chrono::seconds(9));
   EXPECT_EQ(replica_.Info().ranks[0].stalled_seconds, 0) << "it waits for the others";

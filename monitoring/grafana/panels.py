@@ -190,8 +190,9 @@ CLUSTER = [
     ]),
     ("Coming up, going down", [
         graph("Loaded", "Share of each rank's weights.", [(RANK, "fulger_rank_load_ratio{S}")], unit="percentunit", max=1),
-        graph("Load rate", "Of the last load that ended: bytes read for the rank, by its time.",
-              [(RANK, "fulger_rank_load_bytes{S} / (fulger_rank_load_seconds{S} > 0)")], unit="Bps"),
+        graph("Load rate", "Of each rank while it loads, and of the last load that ended: bytes read for the rank, by its time.",
+              [("now " + RANK, "fulger_rank_load_bytes_per_second{S}"),
+               ("ended " + RANK, "fulger_rank_load_bytes{S} / (fulger_rank_load_seconds{S} > 0)")], unit="Bps"),
         graph("Load time", "Of the last load that ended.", [(RANK, "fulger_rank_load_seconds{S}")], unit="s"),
         graph("Replicas ready", "By replica.", [(REPLICA, "fulger_replica_ready{S}")], max=1),
         graph("Replicas that ended", "Since the server's start.",
