@@ -12,6 +12,7 @@ void AddChat(CLI::App* app, int* exit_code);
 void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
 void AddPlan(CLI::App* app, int* exit_code);
+void AddShard(CLI::App* app, int* exit_code);
 void AddSubmit(CLI::App* app, int* exit_code);
 void AddBench(CLI::App* app, int* exit_code);
 // Below `bench`.

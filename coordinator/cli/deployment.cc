@@ -33,15 +33,17 @@ absl::StatusOr<std::string> ChooseTransport(const DeploymentFlags& flags, bool g
   return transport;
 }
 
-absl::Status CheckDevice(const DeploymentFlags& flags, const DeviceList& devices) {
+absl::Status CheckDevice(const DeploymentFlags& flags, const Layout& layout, const DeviceList& devices) {
   if (!devices.gpu) {
     if (flags.ranks_per_device == 1) return absl::OkStatus();
     return InvalidArgument("--ranks-per-device {} is for --device cuda: ranks on CPUs share them as they are",
                            flags.ranks_per_device);
   }
-  if (flags.experts != "stored") {
-    return InvalidArgument("--experts {} runs on CPUs only in this version: leave it out with --device {}",
-                           flags.experts, flags.device);
+  for (const auto& [flag, format] :
+       {std::pair("--experts", layout.experts), std::pair("--projections", layout.projections)}) {
+    if (format == WeightFormat::kStored) continue;
+    return InvalidArgument("{} {} runs on CPUs only in this version: leave it out with --device {}", flag,
+                           Name(format), flags.device);
   }
   if (flags.kernels != "auto") {
     return InvalidArgument("--kernels {} chooses instructions of a CPU: leave it out with --device {}",
@@ -61,16 +63,12 @@ absl::StatusOr<std::vector<std::string>> DevicesOf(const DeploymentFlags& flags,
   return names;
 }
 
-absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
-  Layout layout;
-  layout.pp = flags.pp;
-  layout.tp = flags.tp;
-  layout.ep = flags.ep;
-  layout.vision = flags.vision;
-  layout.stage_layers = flags.stage_layers;
-  ASSIGN_OR_RETURN(layout.experts, WeightFormatFromName("experts", flags.experts));
-  ASSIGN_OR_RETURN(layout.projections, WeightFormatFromName("projections", flags.projections));
-  return layout;
+// A copy has its own.
+absl::StatusOr<Layout> ChooseLayout(const LayoutFlags& flags, const CheckpointFacts& facts) {
+  ASSIGN_OR_RETURN(Layout layout, LayoutOf(flags));
+  if (!facts.copy.has_value()) return layout;
+  if (flags.given) RETURN_IF_ERROR(CheckLayout(*facts.copy, layout));
+  return facts.copy->manifest.layout;
 }
 
 std::string FolderName(const std::string& dir) {
@@ -170,21 +168,13 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
     return app->add_option(name, value, help)->capture_default_str();
   };
   app->add_option("--model", flags->model_dir, "checkpoint folder")->required();
-  add("--tp", flags->tp, "tensor parallel ranks per stage")->check(CLI::PositiveNumber);
-  add("--pp", flags->pp, "pipeline stages")->check(CLI::PositiveNumber);
-  add("--ep", flags->ep, "groups that share the experts; divides tp")->check(CLI::PositiveNumber);
+  AddLayoutFlags(app, &flags->layout);
   add("--replicas", flags->replicas,
       "copies of the model behind one coordinator; with --control each has its own port: PORT, PORT + 1, ...")
       ->check(CLI::Range(1, 64));
-  add("--vision-ranks", flags->vision, "ranks that hold only the vision tower; 0: stage 0 encodes pictures")
-      ->check(CLI::NonNegativeNumber);
-  app->add_option("--stage-layers", flags->stage_layers, "layers of each stage: a,b,...; default: even")
-      ->delimiter(',');
-  add("--experts", flags->experts, "how experts are held: stored (as in the checkpoint) or int8")
-      ->check(CLI::IsMember({"stored", "int8"}));
-  add("--projections", flags->projections,
-      "how attention's matrices and lm_head are held: stored (as in the checkpoint) or int8")
-      ->check(CLI::IsMember({"stored", "int8"}));
+  app->add_flag(
+      "--allow-stale-copy", flags->allow_stale_copy,
+      "serve a copy (fulger shard) as it is, although the checkpoint that it was made from has changed");
   add("--device", flags->device,
       "cpu; cuda: a GPU for each rank, from number 0 on; cuda:2,3,..: those GPUs, in the order of ranks");
   add("--ranks-per-device", flags->ranks_per_device,
@@ -271,18 +261,20 @@ absl::StatusOr<std::unique_ptr<Deployment>> Deployment::Create(const DeploymentF
   d->flags_ = flags;
   if (flags.model_name.empty()) d->flags_.model_name = FolderName(flags.model_dir);
   ASSIGN_OR_RETURN(d->config_, LoadModelConfig(flags.model_dir));
-  ASSIGN_OR_RETURN(const Layout layout, LayoutOf(flags));
+  ASSIGN_OR_RETURN(const CheckpointFacts facts,
+                   ReadCheckpointFacts(flags.model_dir, d->config_, flags.allow_stale_copy));
+  ASSIGN_OR_RETURN(const Layout layout, ChooseLayout(flags.layout, facts));
   ASSIGN_OR_RETURN(d->plan_, MakePlan(d->config_, layout));
   ASSIGN_OR_RETURN(d->devices_, ParseDeviceList(flags.device));
-  RETURN_IF_ERROR(CheckDevice(flags, d->devices_));
+  RETURN_IF_ERROR(CheckDevice(flags, layout, d->devices_));
   ASSIGN_OR_RETURN(d->transport_, ChooseTransport(flags, d->devices_.gpu, d->plan_.layout.ranks()));
-  ASSIGN_OR_RETURN(const CheckpointFacts facts, ReadCheckpointFacts(flags.model_dir, d->config_));
   d->fingerprint_ = facts.fingerprint;
 
   const std::vector<TensorSpec> table = TensorTable(d->config_);
   const DType dtype = d->weights_ = flags.weight_dtype == "f32" ? DType::kF32 : facts.dtype;
-  LogInfo("{}: {}, layout {}, device {}, transport {}{}", flags.model_dir, d->config_.model_type,
-          ToString(d->plan_.layout), flags.device, d->transport_,
+  LogInfo("{}: {}{}, layout {}, device {}, transport {}{}", flags.model_dir,
+          facts.copy ? "a copy cut for this layout, " : "", d->config_.model_type, ToString(d->plan_.layout),
+          flags.device, d->transport_,
           d->devices_.gpu && d->transport_ == "mpi" ? " through host memory" : "");
   for (const std::string& line : DescribePlan(d->plan_, table, dtype)) LogInfo("{}", line);
   MemoryWishes wishes{.max_context = flags.max_context,
@@ -367,6 +359,20 @@ std::string DescribeLoading(const ReplicaInfo& info) {
     if (name == "load") text += fmt::format(" {:.0f} %", 100 * state.second / state.first);
   }
   return text;
+}
+
+std::string DescribeLoadRates(const ReplicaInfo& info) {
+  const RankInfo* slowest = nullptr;
+  double together = 0;
+  for (const RankInfo& rank : info.ranks) {
+    if (rank.load_rate <= 0) continue;
+    together += rank.load_rate;
+    if (slowest == nullptr || rank.load_seconds_left > slowest->load_seconds_left) slowest = &rank;
+  }
+  if (slowest == nullptr) return {};
+  return fmt::format("{:.2g} GB/s together; {:.0f} s left on the slowest, rank {} on {} at {:.2g} GB/s",
+                     1e-9 * together, slowest->load_seconds_left, slowest->rank, slowest->host,
+                     1e-9 * slowest->load_rate);
 }
 
 }  // namespace fulger

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/device_list.h"
 #include "base/status.h"
+#include "coordinator/cli/layout_flags.h"
 #include "coordinator/cli/memory_budget.h"
 #include "coordinator/cluster/local_cluster.h"
 #include "coordinator/engine/engine.h"
@@ -24,11 +25,9 @@ namespace fulger {
 
 struct DeploymentFlags {
   std::string model_dir;
-  int tp = 1, pp = 1, ep = 1, vision = 0;
+  LayoutFlags layout;  // none given: that of a copy, else one rank
+  bool allow_stale_copy = false;
   int replicas = 1;
-  std::vector<int> stage_layers;
-  std::string experts = "stored";
-  std::string projections = "stored";
   std::string device = "cpu";
   int ranks_per_device = 1;
   double reserve_gib = 2;  // of a GPU
@@ -109,5 +108,8 @@ class Deployment {
 // "stage 0 of 2"-like progress of a replica that loads: "rank 0 load 40 %, rank 1 ready"; empty when there is
 // nothing to say.
 std::string DescribeLoading(const ReplicaInfo& info);
+// How fast, while ranks load: "1.2 GB/s together; 80 s left on the slowest, rank 3 on n2 at 0.1 GB/s". Empty
+// otherwise.
+std::string DescribeLoadRates(const ReplicaInfo& info);
 
 }  // namespace fulger

@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   fulger::AddCache(&app, &exit_code);
   fulger::AddInspect(&app, &exit_code);
   fulger::AddPlan(&app, &exit_code);
+  fulger::AddShard(&app, &exit_code);
   fulger::AddSubmit(&app, &exit_code);
   fulger::AddBench(&app, &exit_code);
   auto arguments = fulger::ExpandConfigFile(std::vector<std::string>(argv + 1, argv + argc));

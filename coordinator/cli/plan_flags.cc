@@ -50,6 +50,31 @@ absl::StatusOr<std::vector<WeightFormat>> FormatsToTry(std::string_view kind, co
   return std::vector<WeightFormat>{format};
 }
 
+// A copy serves the layout that it is cut for.
+absl::Status OnlyThisLayout(const Layout& layout, const ModelConfig& config, PlanWishes* wishes) {
+  const auto differs = [](int wish, int has) { return wish > 0 && wish != has; };
+  if (differs(wishes->tp, layout.tp) || differs(wishes->pp, layout.pp) || differs(wishes->ep, layout.ep) ||
+      (wishes->vision >= 0 && wishes->vision != layout.vision)) {
+    return FailedPrecondition(
+        "the copy is cut for {}: leave the flags of the layout out, or plan for its checkpoint",
+        ToString(layout));
+  }
+  wishes->tp = layout.tp;
+  wishes->pp = layout.pp;
+  wishes->ep = layout.ep;
+  wishes->vision = layout.vision;
+  wishes->experts = {layout.experts};
+  wishes->projections = {layout.projections};
+  wishes->stage_layers = layout.stage_layers;
+  if (layout.pp > 1 && layout.stage_layers.empty()) {  // else the planner would look for better cuts
+    const int64_t layers = config.text.layers();
+    for (int64_t p = 0; p < layout.pp; ++p) {
+      wishes->stage_layers.push_back(static_cast<int>((p + 1) * layers / layout.pp - p * layers / layout.pp));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddPlanFlags(CLI::App* app, PlanFlags* flags) {
@@ -117,6 +142,8 @@ absl::StatusOr<PlanInputs> LoadPlanInputs(const PlanFlags& flags) {
   ASSIGN_OR_RETURN(in.wishes.goal, PlanGoalFromName(flags.goal));
   ASSIGN_OR_RETURN(in.wishes.experts, FormatsToTry("experts", flags.experts));
   ASSIGN_OR_RETURN(in.wishes.projections, FormatsToTry("projections", flags.projections));
+  if (in.model.cut_for.has_value())
+    RETURN_IF_ERROR(OnlyThisLayout(*in.model.cut_for, in.model.config, &in.wishes));
   return in;
 }
 

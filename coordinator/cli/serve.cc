@@ -86,7 +86,8 @@ class ReplicaLog {
     }
     serving_epoch_ = 0;
     if (std::string text = DescribeLoading(info); text != last_) {
-      LogInfo("{}{}: {}", who_, Name(info.phase), text);
+      const std::string rates = DescribeLoadRates(info);
+      LogInfo("{}{}: {}{}{}", who_, Name(info.phase), text, rates.empty() ? "" : ", ", rates);
       last_ = std::move(text);
     }
     return false;

@@ -50,11 +50,12 @@ absl::StatusOr<std::string> DeployFolder(const std::string& given) {
 absl::StatusOr<std::string> WriteJob(const Flags& flags, JobRequest* job) {
   ASSIGN_OR_RETURN(PlanInputs in, LoadPlanInputs(flags.plan));
   if (in.cluster.gpu) {  // a plan looks further than this version goes
-    if (flags.plan.experts == "int8") {
+    if (flags.plan.experts == "int8" || flags.plan.projections == "int8") {
       return InvalidArgument(
-          "--experts int8 runs on CPUs only in this version: a job on GPUs holds them as stored");
+          "--experts int8 and --projections int8 run on CPUs only in this version: a job on GPUs holds "
+          "weights as stored");
     }
-    in.wishes.experts = {WeightFormat::kStored};
+    in.wishes.experts = in.wishes.projections = {WeightFormat::kStored};
   }
   if (!std::filesystem::is_directory(flags.plan.model)) {
     return InvalidArgument("--model {}: a job needs the checkpoint's folder", flags.plan.model);

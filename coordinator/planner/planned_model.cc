@@ -5,6 +5,7 @@
 
 #include "model/checkpoint/checkpoint.h"
 #include "model/cost/rank_memory.h"
+#include "model/shards/manifest.h"
 
 namespace fulger {
 namespace {
@@ -56,7 +57,12 @@ absl::StatusOr<PlannedModel> LoadPlannedModel(const std::string& model, bool wid
   }
   planned.table = TensorTable(planned.config);
   planned.stored.assign(planned.table.size(), DType::kBF16);
-  if (!released && HasWeights(model)) {
+  if (!released && (IsSharded(model) || IsUnfinishedSharded(model))) {
+    ASSIGN_OR_RETURN(const ShardedCopy copy, OpenSharded(model));
+    planned.stored = copy.stored;
+    planned.cut_for = copy.manifest.layout;
+    planned.source = fmt::format("a copy cut for {}", ToString(copy.manifest.layout));
+  } else if (!released && HasWeights(model)) {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(model, planned.config));
     RETURN_IF_ERROR(checkpoint.Complete());
     for (size_t i = 0; i < planned.table.size(); ++i) planned.stored[i] = checkpoint.source(i).dtype;

@@ -2,12 +2,14 @@
 // memory.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
 #include "base/status.h"
 #include "model/config.h"
+#include "model/layout.h"
 #include "model/tensors.h"
 
 namespace fulger {
@@ -17,8 +19,9 @@ struct PlannedModel {
   std::string source;  // where the types come from
   ModelConfig config;
   std::vector<TensorSpec> table;
-  std::vector<DType> stored;  // per tensor of the table
-  std::vector<DType> held;    // in memory
+  std::vector<DType> stored;      // per tensor of the table
+  std::vector<DType> held;        // in memory
+  std::optional<Layout> cut_for;  // a copy that fulger shard has made serves this layout alone
 
   int64_t parameters() const;
   int64_t stored_bytes() const;

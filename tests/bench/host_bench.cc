@@ -31,6 +31,7 @@
 #include "kernels/ops/ops.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/picture/processor_config.h"
+#include "model/shards/manifest.h"
 #include "tests/support/plan_builder.h"
 #include "tests/support/thread_replica.h"
 #include "worker/weights/loader.h"
@@ -196,6 +197,27 @@ absl::Status Load(const std::string& dir, int threads) {
   });
 }
 
+// One rank's file of a copy into memory, with and without its checksums, in turn.
+absl::Status LoadCopy(const std::string& dir, int threads) {
+  ASSIGN_OR_RETURN(const ShardedCopy copy, OpenSharded(dir));
+  ASSIGN_OR_RETURN(const std::unique_ptr<WeightSource> source, OpenWeights(dir, copy.config, copy.plan, 0));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
+                   MakeDevice("cpu", DeviceOptions{.threads = threads}));
+  const auto rate = [&](bool verify) -> absl::StatusOr<double> {
+    LoadStats stats;
+    ASSIGN_OR_RETURN(const WeightStore store,
+                     LoadWeights(*source, copy.plan.ranks[0], *device,
+                                 LoadOptions{.threads = threads, .verify = verify}, &stats));
+    return static_cast<double>(stats.bytes_used) / stats.seconds;
+  };
+  RETURN_IF_ERROR(rate(false).status());  // brings the file into the cache
+  return RepeatPerLine({{"threads", threads}}, [&]() -> absl::StatusOr<Json> {
+    ASSIGN_OR_RETURN(const double checked, rate(true));
+    ASSIGN_OR_RETURN(const double unchecked, rate(false));
+    return Json{{"checked", checked}, {"unchecked", unchecked}, {"ratio", checked / unchecked}};
+  });
+}
+
 class LogitsWriter final : public LogitsObserver {
  public:
   explicit LogitsWriter(const std::string& path) : out_(path, std::ios::binary) {}
@@ -240,6 +262,9 @@ int Main(int argc, char** argv) {
   CLI::App* load = app.add_subcommand("load", "a checkpoint into memory");
   load->add_option("--dir", input, "the checkpoint")->required();
   load->add_option("--threads", threads, "readers")->capture_default_str();
+  CLI::App* load_copy = app.add_subcommand("load-copy", "rank 0 of a copy into memory, checked and not");
+  load_copy->add_option("--dir", input, "what fulger shard wrote")->required();
+  load_copy->add_option("--threads", threads, "readers")->capture_default_str();
   std::vector<int32_t> ids;
   CLI::App* logits = app.add_subcommand("logits", "the logits after each of some ids");
   logits->add_option("--dir", input, "the checkpoint")->required();
@@ -247,10 +272,11 @@ int Main(int argc, char** argv) {
   logits->add_option("--out", output, "where to write them (float32)")->required();
   logits->add_option("--threads", threads, "compute threads")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  const absl::Status status = *tokenizer ? Tokenize(model, input, output)
-                              : *picture ? PreparePicture(input, output)
-                              : *logits  ? WriteLogits(input, ids, threads, output)
-                                         : Load(input, threads);
+  const absl::Status status = *tokenizer   ? Tokenize(model, input, output)
+                              : *picture   ? PreparePicture(input, output)
+                              : *logits    ? WriteLogits(input, ids, threads, output)
+                              : *load_copy ? LoadCopy(input, threads)
+                                           : Load(input, threads);
   if (!status.ok()) std::cerr << status << "\n";
   return status.ok() ? 0 : 1;
 }
