@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -77,12 +78,36 @@ class Shards : public testing::Test {
     return CheckSourceUnchanged(copy.manifest.source, note);
   }
 
+  // As after a power failure: of what the note does not count as done, nothing has reached the disk.
+  void ForgetWhatIsNotNoted() {
+    const std::string note = Read(Out(kUnfinishedName));
+    const size_t done = std::stoul(note.substr(note.find("\"tensors\": ") + 11));
+    ASSERT_GT(done, 0U);
+    ASSERT_OK_AND_ASSIGN(const Checkpoint checkpoint, Checkpoint::Open(source_, config_));
+    ASSERT_LT(done, checkpoint.table().size());
+    ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(config_, layout_));
+    for (const RankPlan& rank : plan.ranks) {
+      const RankFileForm form = MakeRankFileForm(
+          checkpoint.table(), rank, std::vector<DType>(checkpoint.table().size(), DType::kF32), kBlock);
+      std::string bytes = Read(Out(form.name + ".partial"));
+      ASSERT_EQ(bytes.size(), form.bytes);
+      for (const RankTensor& tensor : form.tensors) {
+        if (tensor.slice.tensor < done) continue;
+        std::fill_n(bytes.begin() + static_cast<int64_t>(tensor.offset), tensor.bytes, '\0');
+        std::fill_n(bytes.begin() + static_cast<int64_t>(form.sum_offset(tensor.first_block)),
+                    BlocksOf(tensor.bytes, kBlock) * static_cast<int64_t>(sizeof(BlockSum)), '\0');
+      }
+      testing_support::WriteBytes(Out(form.name + ".partial"), bytes);
+    }
+  }
+
   TempFolder folder_{"shards_test"};
+  static constexpr int64_t kBlock = 256;
   const std::string source_ = folder_.File("source");
   const std::string out_ = folder_.File("out");
   const Layout layout_{.pp = 2, .tp = 2};
   ShardOptions options_{
-      .threads = 2, .block_bytes = 256, .chunk_bytes = 1000, .commit_bytes = 10'000, .progress = {}};
+      .threads = 2, .block_bytes = kBlock, .chunk_bytes = 1000, .commit_bytes = 10'000, .progress = {}};
   ModelConfig config_;
 };
 
@@ -137,8 +162,7 @@ TEST_F(Shards, AnotherCallGoesOnWhereOneStopped) {
   EXPECT_THAT(Shard({.tp = 2}, options_, out_).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("cut for pp 2 x tp 2"), HasSubstr("asked for is pp 1 x tp 2"))));
-  // What was under way when it stopped is written anew, whatever is there.
-  for (int r = 0; r < 4; ++r) Damage(Out(fmt::format("rank-{:05}.safetensors.partial", r)), -1);
+  ForgetWhatIsNotNoted();
   double last = 0;
   ShardOptions watching = options_;
   watching.progress = [&](const ShardProgress& p) {
