@@ -248,6 +248,41 @@ def case_a_batch_job_leaves_its_answers():
             assert sorted(json.loads(line)["custom_id"] for line in file) == sorted(asked)
 
 
+# What the end of a walltime does to the server (--end-time) is done to it by hand: amid the answers.
+def case_a_batch_over_two_jobs():
+    def generated():
+        with urllib.request.urlopen(f"http://127.0.0.1:{cluster.port}/metrics", timeout=10) as metrics:
+            return float(re.search(rb"^fulger_generation_tokens_total (\S+)", metrics.read(), re.M).group(1))
+
+    with Cluster() as cluster:
+        requests, answers = (os.path.join(cluster.folder, name) for name in ("in.jsonl", "out.jsonl"))
+        body = {"model": os.path.basename(MODEL), "max_tokens": 1000, "temperature": 0, "ignore_eos": True}
+        with open(requests, "w", encoding="utf-8") as file:
+            for i in range(6):
+                file.write(json.dumps({"custom_id": f"c{i}", "method": "POST", "url": "/v1/chat/completions",
+                                       "body": {**body, "messages": [{"role": "user", "content": f"Number {i}"}]}}) + "\n")
+        variables = {"FULGER_REQUESTS": requests, "FULGER_ANSWERS": answers, "FULGER_DRAIN": "0"}
+        job = cluster.submit("batch.sbatch", **variables)
+        cluster.wait_text(job, "is serving: ")
+        cluster.slurm.wait("tokens", lambda: generated() > 300, 60)
+        server = subprocess.run(["pgrep", "-f", f"fulger serve .*127.0.0.1:{cluster.port}"], capture_output=True, text=True, check=True)
+        os.kill(int(server.stdout.split()[0]), signal.SIGTERM)
+        assert cluster.wait_ended(job) == "FAILED", cluster.slurm.state(job)
+        assert "fulger job: the job's time ended first: the next one with FULGER_ANSWERS=" in cluster.text()
+        assert not os.path.exists(answers)
+        os.rename(cluster.log, cluster.log + ".first")
+        job = cluster.submit("batch.sbatch", **variables)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+        assert re.search(r"goes on behind \d+ saved tokens$", cluster.text(), re.M), cluster.text()
+        with open(answers, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        assert [line["custom_id"] for line in lines] == [f"c{i}" for i in range(6)]
+        assert all(line["response"]["body"]["usage"]["completion_tokens"] == 1000 for line in lines)
+        job = cluster.submit("batch.sbatch", **variables)
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+        assert "is there already: nothing to do" in cluster.text()
+
+
 def case_a_job_without_a_model_says_so():
     with Cluster() as cluster:
         job = cluster.slurm.submit(os.path.join(DEPLOY, "slurm", "serve.sbatch"), cluster.log, FULGER_DEPLOY=DEPLOY,
