@@ -42,18 +42,14 @@ void AddStateDirFlags(CLI::App* app, StateDirFlags* flags) {
 absl::StatusOr<std::unique_ptr<StateDir>> StateDir::Open(const StateDirFlags& flags, Deployment* deployment) {
   if (flags.dir.empty()) return nullptr;
   std::unique_ptr<StateDir> state(new StateDir(flags, deployment));
-  ASSIGN_OR_RETURN(
-      state->requests_,
-      SavedRequests::Open({.dir = flags.dir,
-                           .model = {.fingerprint = deployment->fingerprint(),
-                                     .plan_hash = deployment->plan().hash,
-                                     .layout = ToString(deployment->plan().layout),
-                                     .block_size = deployment->flags().block_size,
-                                     .weights = fmt::format("{}, experts {}, projections {}",
-                                                            deployment->flags().weight_dtype,
-                                                            Name(deployment->plan().layout.experts),
-                                                            Name(deployment->plan().layout.projections))},
-                           .keep_seconds = flags.keep_hours * 3600}));
+  ASSIGN_OR_RETURN(state->requests_,
+                   SavedRequests::Open({.dir = flags.dir,
+                                        .model = {.fingerprint = deployment->fingerprint(),
+                                                  .plan_hash = deployment->plan().hash,
+                                                  .layout = ToString(deployment->plan().layout),
+                                                  .block_size = deployment->flags().block_size,
+                                                  .weights = deployment->flags().weight_dtype},
+                                        .keep_seconds = flags.keep_hours * 3600}));
   return state;
 }
 

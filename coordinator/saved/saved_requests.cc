@@ -165,8 +165,8 @@ void SavedRequests::Load(const std::string& folder) {
 
 void SavedRequests::AddAll(const std::string& folder, v1::SavedManifest manifest) {
   const SavedModel& own = options_.model;
-  const bool same = manifest.plan_hash() == own.plan_hash && manifest.block_size() == own.block_size &&
-                    manifest.weights() == own.weights;
+  const bool same = manifest.plan_hash() == own.plan_hash && manifest.layout() == own.layout &&
+                    manifest.block_size() == own.block_size && manifest.weights() == own.weights;
   if (!same) {
     LogWarn(
         "{}: states of {}, blocks of {}, weights {}; here it is {}, {}, {}: computed again from the tokens",

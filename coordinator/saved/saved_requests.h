@@ -23,9 +23,9 @@ namespace fulger {
 struct SavedModel {
   std::string fingerprint;
   std::string plan_hash;
-  std::string layout;  // in words
+  std::string layout;  // in words, with the formats that weights are held in
   int64_t block_size = 0;
-  std::string weights;  // how they are held
+  std::string weights;  // their element type
 };
 
 struct SavedRequestsOptions {

@@ -112,9 +112,10 @@ TEST_F(SavedRequestsTest, WhatIsNotTakenStaysForTheNextAndGoesInTheEnd) {
 
 TEST_F(SavedRequestsTest, AnotherLayoutKeepsTheTokens) {
   Save();
-  for (const char* what : {"plan", "blocks", "weights"}) {
+  for (const char* what : {"plan", "layout", "blocks", "weights"}) {
     SavedRequestsOptions options = Options();
     if (what == std::string("plan")) options.model.plan_hash = "q";
+    if (what == std::string("layout")) options.model.layout = "tp 2, experts int8";
     if (what == std::string("blocks")) options.model.block_size = 32;
     if (what == std::string("weights")) options.model.weights = "f32";
     ASSERT_OK_AND_ASSIGN(const auto saved, SavedRequests::Open(options));
