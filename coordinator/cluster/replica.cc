@@ -12,6 +12,7 @@ namespace fulger {
 namespace {
 
 constexpr size_t kTilesPartBytes = size_t{1} << 20;
+constexpr uint64_t kJoinPing = UINT64_MAX;  // of one member alone; the others are numbered from 1
 
 }  // namespace
 
@@ -141,7 +142,9 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
   std::shared_ptr<const v1::StepResult> result;
   std::unique_lock lock(mu_);
   const int rank = RankOfLocked(from);
-  if (rank < 0 || message.epoch() != epoch_) return;  // of an earlier life
+  // A rank that has not been told its place yet knows no epoch, and answers pings.
+  const bool newcomer = message.has_pong() && message.epoch() == 0;
+  if (rank < 0 || (message.epoch() != epoch_ && !newcomer)) return;  // of an earlier life
   Member& member = members_.at(rank);
   switch (message.body_case()) {
     case v1::WorkerMessage::kProgress:
@@ -199,7 +202,7 @@ void Replica::OnMessage(const std::shared_ptr<WorkerConnection>& from, const v1:
       OnTimingLocked(rank, message.timing());
       break;
     case v1::WorkerMessage::kPong:
-      OnPongLocked(&member, message.pong());
+      OnPongLocked(rank, message.pong());
       break;
     default:
       break;
@@ -234,8 +237,16 @@ void Replica::OnTimingLocked(int rank, const v1::RankTiming& timing) {
 
 // The rank read its clock some time between the ping and now. What is less than that time apart is the same
 // clock, as far as one can tell.
-void Replica::OnPongLocked(Member* member, const v1::Pong& pong) const {
+void Replica::OnPongLocked(int rank, const v1::Pong& pong) {
   const TimePoint now = clock_->Now();
+  Member* const member = &members_.at(rank);
+  if (member->skew.Answered(pong.id(), now, pong.wall_seconds()) &&
+      member->skew.skew().at_least() >= kSkewNamed &&
+      skewed_hosts_.insert(roster_.Find(rank)->host()).second) {
+    LogWarn("{}: its clock is {}: {}", DescribeRank(rank), DescribeSkew(member->skew.skew()),
+            SkewConsequence(member->skew.skew()));
+  }
+  if (pong.id() == kJoinPing) return;
   const bool done = phase_ == ReplicaPhase::kServing && pong.last_step() >= last_submitted_;
   if (done || member->activity != pong.activity() || member->last_step != pong.last_step()) {
     member->last_progress = now;
@@ -271,6 +282,7 @@ void Replica::OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::H
   Member& member = members_[*rank];
   member.connection = from;
   member.last_progress = clock_->Now();
+  PingLocked(&member, kJoinPing);
   LogInfo("{} joined, {}; {}", DescribeRank(*rank), hello.device(), roster_.Describe());
   if (roster_.complete()) AssignAllLocked();
 }
@@ -416,6 +428,7 @@ void Replica::Fail(const absl::Status& why) {
     }
     members_.clear();
     roster_.Clear();
+    skewed_hosts_.clear();
     ++epoch_;
     ++restarts_;
     if (phase_ != ReplicaPhase::kServing) ++start_failures_;
@@ -441,14 +454,20 @@ void Replica::Stop(const std::string& reason) {
   phase_ = ReplicaPhase::kStopped;
 }
 
+void Replica::PingLocked(Member* member, uint64_t id) const {
+  auto message = NewMessageLocked();
+  message->mutable_ping()->set_id(id);
+  member->skew.Asked(id, clock_->Now(), options_.wall_seconds());
+  member->connection->Send(message);
+}
+
 void Replica::Tick() {
   absl::Status problem;
   {
     std::lock_guard lock(mu_);
-    auto message = NewMessageLocked();
-    message->mutable_ping()->set_id(++pings_);
+    ++pings_;
     last_ping_ = clock_->Now();
-    for (auto& [rank, member] : members_) member.connection->Send(message);
+    for (auto& [rank, member] : members_) PingLocked(&member, pings_);
     problem = CheckDeadlinesLocked();
     const bool idle = phase_ == ReplicaPhase::kServing && steps_in_flight_.empty() &&
                       clock_->Now() - last_activity_ >= options_.probe_interval;
@@ -568,6 +587,7 @@ ReplicaInfo Replica::Info() const {
       rank.bytes.insert(member.details.bytes().begin(), member.details.bytes().end());
       rank.bytes_read = member.details.bytes_read();
       rank.load_seconds = member.details.load_seconds();
+      rank.skew = member.skew.skew();
       const v1::Phase phase = member.progress.phase();
       rank.load_ratio = phase == v1::PHASE_LOAD ? rank.fraction : phase > v1::PHASE_LOAD ? 1 : 0;
       if (phase == v1::PHASE_LOAD && rank.fraction > 0) {

@@ -14,10 +14,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/wall_clock.h"
+#include "coordinator/cluster/clock_skew.h"
 #include "coordinator/cluster/join_server.h"
 #include "coordinator/cluster/roster.h"
 #include "coordinator/cluster/startup.h"
@@ -45,6 +48,7 @@ struct ReplicaOptions {
   StartupDeadlines startup;
   Duration step_deadline = std::chrono::seconds(60);   // age of the oldest step in flight
   Duration probe_interval = std::chrono::seconds(20);  // idle for so long: a probe step
+  WallSeconds wall_seconds = SystemWallSeconds;        // to compare with the hosts' clocks
 };
 
 enum class ReplicaPhase : uint8_t { kGathering, kLoading, kServing, kStopped };
@@ -84,6 +88,7 @@ struct RankInfo {
   double load_ratio = 0;         // of the weights that are there
   double load_rate = 0;          // bytes per second since the load began, while it loads; 0 at other times
   double load_seconds_left = 0;  // at that rate
+  ClockSkew skew;                // of its host
   double stalled_seconds = 0;    // in the same place while others wait; otherwise about 0: the age of a ping
   RankTimes times;
 };
@@ -153,6 +158,7 @@ class Replica final : public Backend, public JoinHandler {
     TimePoint last_progress{};  // while serving: activity or last_step changed, or nothing is left to run
     double clock_offset = 0;    // of the answer to a ping that took the shortest
     double shortest_ping = std::numeric_limits<double>::infinity();
+    SkewMeter skew;
   };
 
   void OnHello(const std::shared_ptr<WorkerConnection>& from, const v1::Hello& hello);
@@ -163,7 +169,8 @@ class Replica final : public Backend, public JoinHandler {
   int LayerRanks() const { return plan_.layout.pp * plan_.layout.tp; }
   void SendToLayersLocked(const std::shared_ptr<const v1::CoordinatorMessage>& message);
   void OnTimingLocked(int rank, const v1::RankTiming& timing);
-  void OnPongLocked(Member* member, const v1::Pong& pong) const;
+  void OnPongLocked(int rank, const v1::Pong& pong);
+  void PingLocked(Member* member, uint64_t id) const;
   void AssignAllLocked();
   absl::Status CheckArithmeticLocked(int rank, const v1::Ready& ready) const;
   void StartServingLocked();
@@ -191,6 +198,7 @@ class Replica final : public Backend, public JoinHandler {
   uint64_t start_failures_ = 0;
   bool ever_served_ = false;
   uint64_t pings_ = 0;
+  std::set<std::string> skewed_hosts_;  // whose clocks were named
   TimePoint last_ping_;
   TimingListener* listener_ = nullptr;
   std::string last_failure_;

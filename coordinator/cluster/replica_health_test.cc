@@ -93,7 +93,7 @@ TEST_F(ReplicaTest, AnIdleReplicaHasNoDeadline) {
   clock_.Advance(std::chrono::hours(24));
   replica_.Tick();
   EXPECT_THAT(events_.downs, IsEmpty());
-  EXPECT_THAT(workers_[1]->Sent(v1::CoordinatorMessage::kPing), SizeIs(1)) << "every rank is asked";
+  EXPECT_THAT(workers_[1]->Sent(v1::CoordinatorMessage::kPing), SizeIs(2)) << "when it joined, and now";
 }
 
 TEST_F(ReplicaTest, AsksForAProbeWhenItComesUpAndWhenItIdles) {

@@ -21,16 +21,17 @@ using ::testing::SizeIs;
 TEST_F(ReplicaTest, AssignsWhenAllHaveJoined) {
   for (int r = kRanks - 1; r > 0; --r) {
     Join(r);
-    EXPECT_THAT(workers_[r]->sent, IsEmpty());
+    EXPECT_THAT(workers_[r]->sent, SizeIs(1)) << "its clock is asked for, nothing else";
+    EXPECT_TRUE(workers_[r]->sent[0]->has_ping());
   }
   EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kGathering);
   Join(0);
   EXPECT_EQ(replica_.Info().phase, ReplicaPhase::kLoading);
   for (int r = 0; r < kRanks; ++r) {
-    ASSERT_THAT(workers_[r]->sent, SizeIs(1));
-    ASSERT_TRUE(workers_[r]->sent[0]->has_assign());
-    EXPECT_EQ(workers_[r]->sent[0]->epoch(), 1U);
-    const v1::Assign& assign = workers_[r]->sent[0]->assign();
+    ASSERT_THAT(workers_[r]->sent, SizeIs(2));
+    ASSERT_TRUE(workers_[r]->sent[1]->has_assign());
+    EXPECT_EQ(workers_[r]->sent[1]->epoch(), 1U);
+    const v1::Assign& assign = workers_[r]->sent[1]->assign();
     EXPECT_EQ(assign.rank(), r);
     EXPECT_EQ(assign.layout().pp(), 2);
     EXPECT_EQ(assign.layout().tp(), 2);

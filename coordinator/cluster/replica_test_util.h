@@ -106,7 +106,8 @@ inline constexpr int kRanks = 5;
 // A replica of five ranks, with a clock that the test owns.
 class ReplicaTest : public testing::Test {
  protected:
-  explicit ReplicaTest(int vision = 1) : plan_(FiveRanks(vision)), replica_(plan_, Options(), &clock_) {
+  explicit ReplicaTest(int vision = 1)
+      : plan_(FiveRanks(vision)), replica_(plan_, OwnTime(Options()), &clock_) {
     replica_.SetEvents(&events_);
     replica_.SetOnFailure([this](const absl::Status& why) { failures_.push_back(Message(why)); });
   }
@@ -121,6 +122,13 @@ class ReplicaTest : public testing::Test {
     options.max_sequences = 8;
     options.cache_tokens = 4096;
     options.max_context = 1000;
+    return options;
+  }
+
+  // The coordinator's host has a clock that the test owns as well.
+  double WallSeconds() const { return 1.7e9 + Seconds(clock_.Now().time_since_epoch()); }
+  ReplicaOptions OwnTime(ReplicaOptions options) const {
+    options.wall_seconds = [this] { return WallSeconds(); };
     return options;
   }
 

@@ -12,6 +12,7 @@
 #include "base/device_list.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "base/wall_clock.h"
 #include "worker/comm/launcher.h"
 #include "worker/service/control_client.h"
 #include "worker/service/peer_rendezvous.h"
@@ -234,6 +235,7 @@ class Worker {
     message.mutable_pong()->set_id(ping.id());
     message.mutable_pong()->set_clock_seconds(
         std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
+    message.mutable_pong()->set_wall_seconds(SystemWallSeconds());
     control_->Send(message);
   }
 
