@@ -45,4 +45,12 @@ absl::StatusOr<std::unique_ptr<Fabric>> MakeFabric(std::string_view transport, c
   return InvalidArgument("transport: expected single, mpi, thread or nccl, found \"{}\"", transport);
 }
 
+std::string MpiLibraryVersion() {
+#ifdef FULGER_HAVE_MPI
+  return MpiVersion();
+#else
+  return {};
+#endif
+}
+
 }  // namespace fulger

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "worker/comm/collective.h"
@@ -14,5 +15,8 @@ namespace fulger {
 // lacks, and for "thread", which a ThreadWorld makes; INVALID_ARGUMENT for other words.
 absl::StatusOr<std::unique_ptr<Fabric>> MakeFabric(std::string_view transport, const FabricOptions& options,
                                                    const NcclSetup& nccl = {});
+
+// See mpi_fabric.h; empty in a build without MPI.
+std::string MpiLibraryVersion();
 
 }  // namespace fulger

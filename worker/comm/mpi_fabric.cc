@@ -127,4 +127,12 @@ absl::StatusOr<std::unique_ptr<Fabric>> MakeMpiFabric(const FabricOptions& optio
   return std::make_unique<MpiFabric>(std::move(state));
 }
 
+std::string MpiVersion() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  if (MPI_Get_library_version(text, &length) != MPI_SUCCESS) return "unknown";
+  const std::string version(text, static_cast<size_t>(length));
+  return version.substr(0, version.find_first_of(",\n"));  // the rest is when and by whom it was built
+}
+
 }  // namespace fulger

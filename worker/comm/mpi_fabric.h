@@ -12,6 +12,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "worker/comm/collective.h"
 
@@ -19,5 +20,8 @@ namespace fulger {
 
 // Called by all ranks of MPI_COMM_WORLD.
 absl::StatusOr<std::unique_ptr<Fabric>> MakeMpiFabric(const FabricOptions& options);
+
+// "Open MPI v4.1.4": of the library that this process has loaded. Before MPI starts too.
+std::string MpiVersion();
 
 }  // namespace fulger

@@ -146,8 +146,8 @@ absl::Status Reach(const std::string& address, std::chrono::milliseconds deadlin
   return dial[0]->status();
 }
 
-absl::Status ReachHosts(int rank, std::span<const std::string> addresses,
-                        std::chrono::milliseconds deadline) {
+std::vector<absl::Status> UnreachedHosts(int rank, std::span<const std::string> addresses,
+                                         std::chrono::milliseconds deadline) {
   std::set<std::string> seen{Split(addresses[static_cast<size_t>(rank)]).host};
   std::vector<size_t> ranks;
   std::vector<std::unique_ptr<Dial>> dials;
@@ -157,13 +157,20 @@ absl::Status ReachHosts(int rank, std::span<const std::string> addresses,
     dials.push_back(std::make_unique<Dial>(Split(addresses[other])));
   }
   WaitForAll(dials, deadline);
+  std::vector<absl::Status> failures;
   for (size_t i = 0; i < dials.size(); ++i) {
     if (dials[i]->status().ok()) continue;
-    return MakeStatus(dials[i]->status().code(), "rank {} at {} cannot reach rank {} at {}: {}", rank,
-                      Split(addresses[static_cast<size_t>(rank)]).host, ranks[i],
-                      Split(addresses[ranks[i]]).host, Message(dials[i]->status()));
+    failures.push_back(MakeStatus(dials[i]->status().code(), "rank {} at {} cannot reach rank {} at {}: {}",
+                                  rank, Split(addresses[static_cast<size_t>(rank)]).host, ranks[i],
+                                  Split(addresses[ranks[i]]).host, Message(dials[i]->status())));
   }
-  return absl::OkStatus();
+  return failures;
+}
+
+absl::Status ReachHosts(int rank, std::span<const std::string> addresses,
+                        std::chrono::milliseconds deadline) {
+  const std::vector<absl::Status> failures = UnreachedHosts(rank, addresses, deadline);
+  return failures.empty() ? absl::OkStatus() : failures.front();
 }
 
 std::string OwnAddressTowards(const std::string& address) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -14,7 +15,11 @@ namespace fulger {
 // answer. An address of a Unix socket is OK. May take longer than `deadline` where the resolver does.
 absl::Status Reach(const std::string& address, std::chrono::milliseconds deadline);
 
-// One rank of every other host, all at once. `addresses` by rank; the message names both ends.
+// One rank of every other host, all at once: the failures, whose messages name both ends. `addresses` by
+// rank.
+std::vector<absl::Status> UnreachedHosts(int rank, std::span<const std::string> addresses,
+                                         std::chrono::milliseconds deadline);
+// The first of them.
 absl::Status ReachHosts(int rank, std::span<const std::string> addresses, std::chrono::milliseconds deadline);
 
 // The address of this host as it is seen on the way to HOST:PORT: what others there can dial, whatever this

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "base/version.h"
 #include "base/wall_clock.h"
 #include "worker/comm/launcher.h"
+#include "worker/doctor/examiner.h"
 #include "worker/service/control_client.h"
 #include "worker/service/peer_rendezvous.h"
 #include "worker/service/peer_server.h"
@@ -25,6 +27,8 @@ namespace {
 
 constexpr auto kFollowDeadline = std::chrono::milliseconds(120000);
 constexpr auto kReachDeadline = std::chrono::milliseconds(15000);
+constexpr auto kExamineReachDeadline =
+    std::chrono::milliseconds(5000);  // `fulger doctor` has a minute for all
 
 std::string HostName() {
   std::array<char, 256> name{};
@@ -101,6 +105,9 @@ class Worker {
         case v1::CoordinatorMessage::kAssign:
           Start(message);
           break;
+        case v1::CoordinatorMessage::kExamine:
+          Examine(message);
+          break;
         case v1::CoordinatorMessage::kPing:
           Answer(message.ping());
           break;
@@ -135,6 +142,31 @@ class Worker {
       // Ends with its peer or with the process.
       std::thread([this, address = assign.peer_addresses(leader)] { Follow(address); }).detach();
     }
+  }
+
+  // `fulger doctor` is at the other end: no model, no steps.
+  void Examine(const v1::CoordinatorMessage& message) {
+    if (!examiner_.has_value()) {
+      rank_ = message.examine().rank();
+      InitLogging(fmt::format("rank {}", rank_), LogLevel::kWarn);
+      examiner_.emplace(
+          rank_, message.epoch(),
+          ExaminerOptions{.device = options_.executor.device,
+                          .threads = options_.executor.threads,
+                          .kernels = options_.executor.kernels,
+                          .nccl_library = options_.executor.nccl_library,
+                          .model_dir_override = options_.executor.model_dir_override,
+                          .host = host_},
+          [this](const v1::WorkerMessage& m) { control_->Send(m); },
+          [](int rank, std::span<const std::string> addresses) {
+            return UnreachedHosts(rank, addresses, kExamineReachDeadline);
+          },
+          [this](std::span<const std::string> addresses) -> Rendezvous* {
+            return &rendezvous_.emplace(*peers_,
+                                        std::vector<std::string>(addresses.begin(), addresses.end()));
+          });
+    }
+    examiner_->Push(message.examine());
   }
 
   void Follow(const std::string& address) {
@@ -232,6 +264,10 @@ class Worker {
       message.mutable_pong()->set_activity(executor_->activity());
       message.mutable_pong()->set_last_step(executor_->last_step());
     }
+    if (examiner_.has_value()) {
+      message.set_epoch(examiner_->epoch());
+      message.mutable_pong()->set_activity(examiner_->activity());
+    }
     message.mutable_pong()->set_id(ping.id());
     message.mutable_pong()->set_clock_seconds(
         std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
@@ -252,6 +288,8 @@ class Worker {
     // A rank that still starts may sit in a call that cannot be interrupted (MPI_Init), and holds nothing to
     // keep.
     if (executor_.has_value() && !executor_->ready()) ::_exit(0);
+    if (examiner_.has_value() && examiner_->busy()) ::_exit(0);
+    examiner_.reset();
     executor_.reset();  // joins, and finalises MPI
     // The follower thread may still sit in its read: nothing is left that a longer way out would save.
     ::_exit(0);
@@ -264,6 +302,7 @@ class Worker {
       executor_->Abort(Unavailable("{}", why));
       ::_exit(1);
     }
+    if (examiner_.has_value()) ::_exit(1);
     return 1;
   }
 
@@ -276,6 +315,7 @@ class Worker {
   PictureAssembler assembler_;
   std::optional<PeerRendezvous> rendezvous_;
   std::optional<Executor> executor_;
+  std::optional<Examiner> examiner_;  // in place of an executor
   std::atomic<bool> stopping_{false};
 };
 
