@@ -9,6 +9,7 @@ void AddServe(CLI::App* app, int* exit_code);
 void AddGenerate(CLI::App* app, int* exit_code);
 void AddCache(CLI::App* app, int* exit_code);
 void AddChat(CLI::App* app, int* exit_code);
+void AddDoctor(CLI::App* app, int* exit_code);
 void AddEval(CLI::App* app, int* exit_code);
 void AddInspect(CLI::App* app, int* exit_code);
 void AddPlan(CLI::App* app, int* exit_code);

@@ -246,6 +246,18 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
 }
 
+absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
+  Layout layout;
+  layout.pp = flags.pp;
+  layout.tp = flags.tp;
+  layout.ep = flags.ep;
+  layout.vision = flags.vision;
+  layout.stage_layers = flags.stage_layers;
+  ASSIGN_OR_RETURN(layout.experts, WeightFormatFromName("experts", flags.experts));
+  ASSIGN_OR_RETURN(layout.projections, WeightFormatFromName("projections", flags.projections));
+  return layout;
+}
+
 void StartLogging(const DeploymentFlags& flags) {
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},

@@ -56,6 +56,7 @@ struct DeploymentFlags {
 };
 // `log_level`: the default of --log-level.
 void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string& log_level);
+absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags);
 // Applies --log-level.
 void StartLogging(const DeploymentFlags& flags);
 

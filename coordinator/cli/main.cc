@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   fulger::AddPlan(&app, &exit_code);
   fulger::AddShard(&app, &exit_code);
   fulger::AddSubmit(&app, &exit_code);
+  fulger::AddDoctor(&app, &exit_code);
   fulger::AddBench(&app, &exit_code);
   auto arguments = fulger::ExpandConfigFile(std::vector<std::string>(argv + 1, argv + argc));
   if (!arguments.ok()) {

@@ -59,6 +59,7 @@ std::vector<LaunchCommand> MakeLaunchCommands(const LaunchSpec& spec, bool as_ro
     command.arguments = {"mpirun", "-np", std::to_string(spec.ranks), "--oversubscribe", "--bind-to", "none"};
     // A waiting rank must give its core away: with more ranks than cores that is worth a factor of a hundred.
     command.arguments.insert(command.arguments.end(), {"--mca", "mpi_yield_when_idle", "1"});
+    if (!spec.hosts.empty()) command.arguments.insert(command.arguments.end(), {"--host", spec.hosts});
     if (as_root) {
       command.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
     }

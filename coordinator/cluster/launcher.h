@@ -24,6 +24,7 @@ struct LaunchSpec {
   std::vector<std::string> devices = {
       "cpu"};                // of each rank: "cpu" or "cuda:N"; the last one's, of those beyond
   int ranks_per_device = 1;  // that share a GPU
+  std::string hosts;         // "h1,h2:4": where mpirun starts them; empty: here
   int threads_per_rank = 0;  // 0: cores / ranks, at least 1
   std::vector<std::string> extra_arguments;
 };

@@ -19,6 +19,16 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+TEST(MakeLaunchCommand, RanksOnOtherHostsAreMpiruns) {
+  LaunchSpec spec{.worker_binary = "w", .control_address = "h1:9000", .ranks = 3, .mpi = true};
+  spec.hosts = "h1,h2:2";
+  const LaunchCommand command = MakeLaunchCommands(spec, /*as_root=*/false, /*cores=*/6).at(0);
+  EXPECT_THAT(command.arguments,
+              ElementsAre("mpirun", "-np", "3", "--oversubscribe", "--bind-to", "none", "--mca",
+                          "mpi_yield_when_idle", "1", "--host", "h1,h2:2", "w", "--coordinator", "h1:9000",
+                          "--device", "cpu", "--threads", "2"));
+}
+
 TEST(MakeLaunchCommand, OneRankIsADirectChild) {
   const LaunchSpec spec{.worker_binary = "/opt/fulger-worker", .control_address = "unix:/tmp/x/control"};
   const std::vector<LaunchCommand> commands = MakeLaunchCommands(spec, /*as_root=*/true, /*cores=*/6);

@@ -1,4 +1,5 @@
-/* Preloaded into a worker: reads of *.safetensors beyond FULGER_TEST_FAIL_AFTER bytes fail with EIO, as a bad disk's. */
+/* Preloaded into a worker: reads of *.safetensors beyond FULGER_TEST_FAIL_AFTER bytes fail with EIO, as a bad disk's, and each takes
+   FULGER_TEST_READ_MS milliseconds longer, as a slow one's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_long bytes_read;
@@ -18,6 +20,8 @@ ssize_t pread(int fd, void* out, size_t count, off_t offset) {
   const ssize_t length = readlink(link, path, sizeof(path) - 1);
   path[length > 0 ? length : 0] = '\0';
   if (strstr(path, ".safetensors") != NULL) {
+    const char* delay = getenv("FULGER_TEST_READ_MS");
+    if (delay != NULL) nanosleep(&(struct timespec){atol(delay) / 1000, atol(delay) % 1000 * 1000000}, NULL);
     const char* limit = getenv("FULGER_TEST_FAIL_AFTER");
     if (limit != NULL && atomic_fetch_add(&bytes_read, (long)count) + (long)count > atol(limit)) {
       errno = EIO;

@@ -151,7 +151,7 @@ class Worker {
       InitLogging(fmt::format("rank {}", rank_), LogLevel::kWarn);
       examiner_.emplace(
           rank_, message.epoch(),
-          ExaminerOptions{.device = options_.executor.device,
+          ExaminerOptions{.device = device_,
                           .threads = options_.executor.threads,
                           .kernels = options_.executor.kernels,
                           .nccl_library = options_.executor.nccl_library,
