@@ -63,14 +63,6 @@ absl::StatusOr<std::vector<std::string>> DevicesOf(const DeploymentFlags& flags,
   return names;
 }
 
-// A copy has its own.
-absl::StatusOr<Layout> ChooseLayout(const LayoutFlags& flags, const CheckpointFacts& facts) {
-  ASSIGN_OR_RETURN(Layout layout, LayoutOf(flags));
-  if (!facts.copy.has_value()) return layout;
-  if (flags.given) RETURN_IF_ERROR(CheckLayout(*facts.copy, layout));
-  return facts.copy->manifest.layout;
-}
-
 std::string FolderName(const std::string& dir) {
   const std::filesystem::path path = std::filesystem::absolute(dir).lexically_normal();
   return (path.has_filename() ? path : path.parent_path()).filename().string();
@@ -246,16 +238,11 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
 }
 
-absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags) {
-  Layout layout;
-  layout.pp = flags.pp;
-  layout.tp = flags.tp;
-  layout.ep = flags.ep;
-  layout.vision = flags.vision;
-  layout.stage_layers = flags.stage_layers;
-  ASSIGN_OR_RETURN(layout.experts, WeightFormatFromName("experts", flags.experts));
-  ASSIGN_OR_RETURN(layout.projections, WeightFormatFromName("projections", flags.projections));
-  return layout;
+absl::StatusOr<Layout> ChooseLayout(const LayoutFlags& flags, const CheckpointFacts& facts) {
+  ASSIGN_OR_RETURN(Layout layout, LayoutOf(flags));
+  if (!facts.copy.has_value()) return layout;
+  if (flags.given) RETURN_IF_ERROR(CheckLayout(*facts.copy, layout));
+  return facts.copy->manifest.layout;
 }
 
 void StartLogging(const DeploymentFlags& flags) {

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/device_list.h"
 #include "base/status.h"
+#include "coordinator/cli/checkpoint_facts.h"
 #include "coordinator/cli/layout_flags.h"
 #include "coordinator/cli/memory_budget.h"
 #include "coordinator/cluster/local_cluster.h"
@@ -56,7 +57,8 @@ struct DeploymentFlags {
 };
 // `log_level`: the default of --log-level.
 void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string& log_level);
-absl::StatusOr<Layout> LayoutOf(const DeploymentFlags& flags);
+// The flags' layout, or the one that a copy is cut for.
+absl::StatusOr<Layout> ChooseLayout(const LayoutFlags& flags, const CheckpointFacts& facts);
 // Applies --log-level.
 void StartLogging(const DeploymentFlags& flags);
 

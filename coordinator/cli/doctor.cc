@@ -115,11 +115,12 @@ class Checkup {
     const DeploymentFlags& d = flags_.deployment;
     ASSIGN_OR_RETURN(const DeviceList devices, ParseDeviceList(d.device));
     ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(d.model_dir));
-    ASSIGN_OR_RETURN(const Layout layout, LayoutOf(d.layout));
+    ASSIGN_OR_RETURN(const CheckpointFacts facts,
+                     ReadCheckpointFacts(d.model_dir, config, d.allow_stale_copy));
+    ASSIGN_OR_RETURN(const Layout layout, ChooseLayout(d.layout, facts));
     // Without a layout, and with ranks that others start: their number is not known yet.
     const bool asked = layout.ranks() > 1 || (!d.wait_for_workers && flags_.hosts.empty());
     if (asked && flags_.ranks == 0) ranks_ = layout.ranks();
-    ASSIGN_OR_RETURN(const CheckpointFacts facts, ReadCheckpointFacts(d.model_dir, config));
     needs_.fingerprint = facts.fingerprint;
     if (!asked || flags_.ranks > 0) return absl::OkStatus();
     ASSIGN_OR_RETURN(const auto plan, MakePlan(config, layout));

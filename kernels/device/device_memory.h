@@ -1,4 +1,5 @@
-// What a device whose memory is its own (a GPU) can say of it. The CPU's is the host's, and others watch that.
+// What a device whose memory is its own (a GPU) can say of it. The CPU's is the host's, and others watch
+// that.
 #pragma once
 
 #include <cstdint>
