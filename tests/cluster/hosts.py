@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-NEEDED = ("ip", "nsenter", "unshare", "mpirun")
+NEEDED = ("ip", "tc", "nsenter", "unshare", "mpirun")
 INIT = """set -e
 hostname {name}; mount --bind {folder}/hosts /etc/hosts; mount -t tmpfs tmpfs /dev/shm
 ip link set lo up; touch {folder}/{name}.up; exec sleep infinity
@@ -87,9 +87,9 @@ class Hosts:
     def run(self, name, *command):
         return subprocess.run(self.inside(name, *command), check=True, capture_output=True, text=True, timeout=60)
 
-    def mpirun(self, name, slots, *commands):
-        """mpirun as on host `name`, by "ssh" to the others; slots: {"h2": 2, ...}; commands: "-np", N, PROGRAM ... It sees this
-        machine's processes. Ends by itself after two minutes, since it does not notice a host that is cut off."""
+    def launching(self, name, *command):
+        """A command as on host `name`, whose mpirun comes to the others by "ssh". It sees this machine's processes. Ends by itself
+        after two minutes, since mpirun does not notice a host that is cut off."""
         agent = os.path.join(self.folder, "rsh")
         if not os.path.exists(agent):
             with open(agent, "w", encoding="utf-8") as file:
@@ -98,12 +98,14 @@ class Hosts:
                            f"exec nsenter -t \"$(cat {shlex.quote(self.folder)}/$host.pid)\" --net --uts --ipc --pid --mount"
                            " -- /bin/sh -c \"$*\"\n")
             os.chmod(agent, 0o755)
-        settings = {"plm_rsh_agent": agent, "oob_tcp_if_include": "eth0", "btl_tcp_if_include": "eth0", "btl": "tcp,self,vader",
-                    "mpi_yield_when_idle": "1"}
         return ["timeout", "-k", "3", "120", "nsenter", "-t", self.pids[name], "--net", "--uts", "--", "env", "OMPI_ALLOW_RUN_AS_ROOT=1",
-                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "mpirun", "--host", ",".join(f"{host}:{n}" for host, n in slots.items()),
-                *(word for key, value in settings.items() for word in ("--mca", key, value)),
-                *commands]
+                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", f"OMPI_MCA_plm_rsh_agent={agent}", *command]
+
+    def mpirun(self, name, slots, *commands):
+        """mpirun as on host `name`; slots: {"h2": 2, ...}; commands: "-np", N, PROGRAM ..."""
+        settings = {"oob_tcp_if_include": "eth0", "btl_tcp_if_include": "eth0", "btl": "tcp,self,vader", "mpi_yield_when_idle": "1"}
+        return self.launching(name, "mpirun", "--host", ",".join(f"{host}:{n}" for host, n in slots.items()),
+                              *(word for key, value in settings.items() for word in ("--mca", key, value)), *commands)
 
     def cut(self, name):
         """The cable of a host."""

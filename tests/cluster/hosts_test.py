@@ -174,6 +174,95 @@ def case_two_hosts_that_do_not_hear_each_other():
             assert server.wait_exit(20) == 1
 
 
+def examined(hosts, code, last=(WORKER,)):
+    """The report of `fulger doctor` on h1 about a rank on each of the other hosts; on h5 by another command where that is said."""
+    out = os.path.join(hosts.folder, "report.json")
+    with Process(hosts.inside("h1", "sh", "-c", f'"$@" >{out}', "doctor", FULGER, "doctor", "--json", "--wait-for-workers", "--model", MODEL,
+                              "--ranks", "4", "--read-seconds", "0.3", "--measure-seconds", "4", "--control", "0.0.0.0:8001",
+                              "--listen", "127.0.0.1:8000")) as process:
+        process.wait_line("waiting for 4 workers to dial", 30)
+        begin = time.monotonic()
+        with Process(hosts.mpirun("h1", {"h2": 1, "h3": 1, "h4": 1, "h5": 1}, "-np", "3", WORKER, "--coordinator", CONTROL, ":", "-np", "1",
+                                  *last, "--coordinator", CONTROL)):
+            assert process.wait_exit(60) == code, process.lines
+        assert time.monotonic() - begin < 60
+    with open(out, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def named(report, check):
+    """Where this check was not OK, and what was found."""
+    return [(node["name"], finding["found"]) for node in report["nodes"] for finding in node["findings"]
+            if finding["check"] == check and finding["level"] != "OK"]
+
+
+# One command on h1, which is none of the hosts that it examines.
+def case_the_doctor_starts_the_ranks_itself():
+    with five_hosts() as hosts:
+        run = subprocess.run(hosts.launching("h1", FULGER, "doctor", "--json", "--hosts", "h2,h3:2", "--model", MODEL, "--read-seconds", "0.3",
+                                             "--measure-seconds", "2", "--listen", "127.0.0.1:8000"),
+                             capture_output=True, text=True, timeout=60, check=False)
+        assert run.returncode == 0, (run.stdout, run.stderr)
+        report = json.loads(run.stdout)
+        assert {node["name"]: node["ranks"] for node in report["nodes"]} == {"h2": [0], "h3": [1, 2]}, report["nodes"]
+        assert len(report["between_nodes"]["ways"]) == 2 and len(report["within_nodes"]["ways"]) == 2, report
+
+
+# h3's cable carries 40 Mbit/s of what it sends: it is named, and nobody else.
+def case_the_doctor_names_a_slow_host():
+    with five_hosts() as hosts:
+        hosts.run("h3", "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "40mbit", "burst", "32kb", "latency", "200ms")
+        report = examined(hosts, 0)
+        found = named(report, "bandwidth")
+        assert [name for name, _ in found] == ["h3"], found
+        rate = float(re.match(r"h3 sends ([0-9.]+) MB/s at best, whichever the other node", found[0][1]).group(1))
+        assert 2 < rate < 10, found  # 5 MB/s, and what the bucket holds at first
+        ways = {(way["from"], way["to"]): way for way in report["between_nodes"]["ways"]}
+        assert len(ways) == 12 and all(way["outlier"] == (a == "h3") for (a, _), way in ways.items()), ways
+        assert [node["name"] for node in report["nodes"]] == ["h2", "h3", "h4", "h5"]
+
+
+# Only what h2 sends to h4 is slow: both are well with others, and the way between them is named.
+def case_the_doctor_names_a_slow_pair():
+    with five_hosts() as hosts:
+        for rule in (["qdisc", "add", "dev", "eth0", "root", "handle", "1:", "htb", "default", "1"],
+                     ["class", "add", "dev", "eth0", "parent", "1:", "classid", "1:1", "htb", "rate", "100gbit", "burst", "1mb", "cburst", "1mb"],
+                     ["class", "add", "dev", "eth0", "parent", "1:", "classid", "1:2", "htb", "rate", "40mbit", "burst", "32kb"],
+                     ["filter", "add", "dev", "eth0", "parent", "1:", "protocol", "ip", "u32", "match", "ip", "dst", hosts.address("h4") + "/32",
+                      "flowid", "1:2"]):
+            hosts.run("h2", "tc", *rule)
+        report = examined(hosts, 0)
+        found = named(report, "bandwidth")
+        assert len(found) == 1 and found[0][0] == "h2" and found[0][1].startswith("h2 -> h4: "), found
+
+
+# Every read of h5 takes 0.6 s longer; and its clock is five minutes behind.
+def case_the_doctor_names_a_slow_file_system_and_a_clock():
+    with five_hosts() as hosts:
+        shims = []
+        for name in ("failing_pread", "shifted_clock"):
+            source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e", name + ".c")
+            shims.append(os.path.join(hosts.folder, name + ".so"))
+            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shims[-1], source, "-ldl"], check=True)
+        report = examined(hosts, 1, ["env", "LD_PRELOAD=" + ":".join(shims), "FULGER_TEST_READ_MS=600", "FULGER_TEST_CLOCK_SHIFT=-300", WORKER])
+        found = named(report, "read rate")
+        assert [name for name, _ in found] == ["h5"] and "the median node reads" in found[0][1], found
+        found = named(report, "clock")
+        assert [name for name, _ in found] == ["h5"] and "s behind the coordinator's" in found[0][1], found
+
+
+def case_the_doctor_names_hosts_that_do_not_hear_each_other():
+    with five_hosts() as hosts:
+        for host, other in (("h3", "h4"), ("h4", "h3")):
+            hosts.run(host, "ip", "neighbour", "replace", hosts.address(other), "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud",
+                      "permanent")
+        report = examined(hosts, 1)
+        found = named(report, "reach")
+        assert sorted(name for name, _ in found) == ["h3", "h4"], found
+        assert all("cannot reach rank" in text and "no answer" in text for _, text in found), found
+        assert any("hosts do not reach each other" in finding["found"] for finding in report["general"]), report["general"]
+
+
 if __name__ == "__main__":
     if reason := missing():
         print(f"SKIPPED: no hosts as network namespaces: {reason}")

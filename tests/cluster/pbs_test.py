@@ -156,6 +156,15 @@ def case_submit_prints_the_endpoint():
         assert "fulger job: drained" in log, log[-3000:]
 
 
+def case_the_doctor_sees_every_rank():
+    with Job("doctor.pbs", FULGER_LAYOUT="--tp 2 --pp 2", FULGER_DOCTOR="--read-seconds 0.5 --measure-seconds 2", FULGER_REPORT="report") as job:
+        assert job.process.wait(60) == 0
+        assert "all 4 ranks joined" in job.text() and "\nverdict  " in job.text()
+        assert "started by mpirun" in job.text() and "12 ways of 12" in job.text()
+        with open(job.path("report.html"), encoding="utf-8") as file:
+            assert file.read().count("<svg ") == 2
+
+
 def case_outside_a_job_it_says_so():
     with Job("serve.pbs", PBS_JOBID="") as job:
         assert job.process.wait(10) == 2

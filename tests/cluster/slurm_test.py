@@ -219,6 +219,18 @@ def case_a_benchmark_job_ends_with_its_report():
         assert os.path.getsize(out + ".html") > 0
 
 
+# Without a layout: how many ranks there are it learns from srun.
+def case_the_doctor_sees_every_rank():
+    with Cluster() as cluster:
+        out = os.path.join(cluster.folder, "report")
+        job = cluster.submit("doctor.sbatch", FULGER_LAYOUT="", FULGER_REPORT=out, FULGER_DOCTOR="--read-seconds 0.5 --measure-seconds 2")
+        assert cluster.wait_ended(job) == "COMPLETED", cluster.slurm.state(job)
+        text = cluster.text()
+        assert "all 4 ranks joined" in text and "started by slurm" in text and "\nverdict  " in text
+        assert "within nodes: 12 ways of 12" in text  # Slurm's nodes are one host here
+        assert os.path.getsize(out + ".html") > 0
+
+
 def case_an_array_sweeps_layouts():
     with Cluster() as cluster:
         out, sweep = (os.path.join(cluster.folder, name) for name in ("report", "layouts.txt"))
