@@ -63,9 +63,8 @@ inline void __syncthreads(
 }
 inline void __syncwarp(unsigned mask = 0xffffffffU,
                        const fulger::cuda_emulation::Site& site = fulger::cuda_emulation::Site::current()) {
-  int nothing = 0;
   fulger::cuda_emulation::WarpMeet(
-      "__syncwarp", mask, &nothing, [](void* const*, unsigned) -> const char* { return nullptr; }, site);
+      "__syncwarp", mask, nullptr, [](void* const*, unsigned) -> const char* { return nullptr; }, site);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask,

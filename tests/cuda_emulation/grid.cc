@@ -12,6 +12,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -76,6 +77,11 @@ __attribute__((no_sanitize("address", "undefined"))) void Fill(char* p, size_t b
   for (; i < bytes; ++i) to[i] = static_cast<char>(value);
 }
 
+bool Same(const Site& a, const Site& b) {
+  return a.line() == b.line() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
+
 class Order {
  public:
   explicit Order(const std::string& order)
@@ -110,6 +116,14 @@ class Runner {
   Runner() {
     const char* order = std::getenv("FULGER_EMULATION_ORDER");
     UseOrder(order == nullptr ? "forward" : order);
+    if (const char* drop = std::getenv("FULGER_EMULATION_DROP")) {
+      const std::string place = drop;
+      drop_file_ = place.substr(0, place.find(':'));
+      drop_line_ = static_cast<unsigned>(std::strtoul(place.c_str() + drop_file_.size() + 1, nullptr, 10));
+    }
+  }
+  bool Dropped(const Site& site) const {
+    return drop_line_ == site.line() && std::string_view(site.file_name()).ends_with(drop_file_);
   }
   void UseOrder(const std::string& order) {
     for (Order* o : {&order_blocks_, &order_warps_, &order_lanes_}) *o = Order(order);
@@ -248,10 +262,7 @@ class Runner {
       if (moved) continue;
       if (All([](const Fiber& f) { return f.at == At::kEnd; })) break;
       const Site& site = fibers_[0].site;
-      if (!All([&](const Fiber& f) {
-            return f.at == At::kBarrier && f.site.line() == site.line() &&
-                   std::strcmp(f.site.file_name(), site.file_name()) == 0;
-          })) {
+      if (!All([&](const Fiber& f) { return f.at == At::kBarrier && Same(f.site, site); })) {
         return Stuck();
       }
       for (size_t i = 0; i < used_; ++i) fibers_[i].at = At::kReady;
@@ -281,7 +292,7 @@ class Runner {
       const unsigned mask = asks.mask;
       for (size_t i = 0; i < lanes; ++i) {
         if ((mask >> i & 1U) == 0) continue;
-        handed[i] = fibers_[first + i].lane;
+        handed[i] = fibers_[first + i].lane;  // null for a barrier
         fibers_[first + i].at = At::kReady;
       }
       if (const char* wrong = asks.meet(handed.data(), mask)) {
@@ -299,9 +310,7 @@ class Runner {
       if ((asks.mask >> i & 1U) == 0) continue;
       if (i >= lanes) return false;
       const Fiber& f = fibers_[first + i];
-      if (f.at != At::kWarp || f.mask != asks.mask || f.site.line() != asks.site.line() ||
-          std::strcmp(f.name, asks.name) != 0 ||
-          std::strcmp(f.site.file_name(), asks.site.file_name()) != 0) {
+      if (f.at != At::kWarp || f.mask != asks.mask || f.meet != asks.meet || !Same(f.site, asks.site)) {
         return false;
       }
     }
@@ -361,6 +370,8 @@ class Runner {
   [[maybe_unused]] size_t scheduler_stack_bytes_ = 0;
   Order order_blocks_{"forward"}, order_warps_{"forward"}, order_lanes_{"forward"};
   std::string error_;
+  std::string drop_file_;  // FULGER_EMULATION_DROP
+  unsigned drop_line_ = 0;
 };
 
 Runner* Runner::runner = nullptr;
@@ -376,9 +387,12 @@ Runner& TheRunner() {
 std::string RunGrid(const KernelCall& call) { return TheRunner().RunGrid(call); }
 void UseOrder(const std::string& order) { TheRunner().UseOrder(order); }
 std::string Position() { return TheRunner().Position(); }
-void BlockBarrier(const Site& site) { TheRunner().Wait(At::kBarrier, site); }
+void BlockBarrier(const Site& site) {
+  if (!TheRunner().Dropped(site)) TheRunner().Wait(At::kBarrier, site);
+}
 
 void WarpMeet(const char* name, unsigned mask, void* lane, Meet meet, const Site& site) {
+  if (lane == nullptr && TheRunner().Dropped(site)) return;
   Fiber& fiber = TheRunner().current();
   fiber.name = name;
   fiber.mask = mask;

@@ -37,6 +37,7 @@ inline constexpr size_t kSharedBytesOptIn = 163 << 10;
 //
 // FULGER_EMULATION_ORDER: forward (each warp runs up to the barrier, the first first), backward (the last
 // thread of the last block first), or random:SEED (warps interleaved, another order of lanes at each step).
+// FULGER_EMULATION_DROP=FILE:LINE: the barrier there is passed by, as if it had been forgotten.
 std::string RunGrid(const KernelCall& call);
 
 // What FULGER_EMULATION_ORDER would say, from the next grid on.
