@@ -227,6 +227,42 @@ TEST_P(OpSuite, PagedAttentionOverALongContext) {
   EXPECT_TRUE(Near(out.shape(), out.Download(), want, [&](size_t i) { return bound[i]; }));
 }
 
+// With so many rows a backend need not cut a long context over its processors, which for one row it does: the
+// same bits all the same.
+TEST_P(OpSuite, PagedAttentionOfManyRowsGivesTheBitsOfOne) {
+  const Geometry g{4, 2, 16, 0, 16};
+  const int64_t n = 257 + Pick(0, 90);
+  constexpr int64_t kCopies = 300;
+  const int64_t blocks = (n + g.block_size - 1) / g.block_size;
+  const Operand k_cache = Input(DType::kF32, {blocks, g.kv_heads, g.block_size, g.d});
+  const Operand v_cache = Input(DType::kF32, {blocks, g.kv_heads, g.block_size, g.d});
+  const Values row = Random(g.heads * g.d, 2.0);
+  std::vector<int32_t> table(At(blocks));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+  std::shuffle(table.begin(), table.end(), rng());
+  const auto run = [&](int64_t copies) {
+    Values values;
+    std::vector<AttentionSegment> segments;
+    for (int64_t i = 0; i < copies; ++i) {
+      values.insert(values.end(), row.begin(), row.end());
+      segments.push_back({.row = i, .count = 1, .position = n - 1, .blocks = table});
+    }
+    const Operand q = InputOf(DType::kF32, {copies, g.heads, g.d}, values);
+    const Operand out = Output(DType::kF32, {copies, g.heads * g.d});
+    EXPECT_OK(ops().PagedAttention(stream(), {.q = q.view(),
+                                              .k_cache = k_cache.view(),
+                                              .v_cache = v_cache.view(),
+                                              .segments = segments,
+                                              .scale = 0.25F,
+                                              .out = out.mut()}));
+    return out.Download();
+  };
+  const Values one = run(1);
+  Values want;
+  for (int64_t i = 0; i < kCopies; ++i) want.insert(want.end(), one.begin(), one.end());
+  EXPECT_TRUE(Same({kCopies, g.heads * g.d}, run(kCopies), want));
+}
+
 TEST_P(OpSuite, RopeWritesRotatedKeysAndPlainValues) {
   const std::vector<float> inv_freq = {1.0F, 0.01F};
   const Operand q = Input(DType::kF32, {3, 2, 6});
@@ -265,8 +301,8 @@ TEST_P(OpSuite, FullAttentionMatchesTheReference) {
   struct Case {
     int64_t tiles, s, heads, d;
   };
-  for (const Case& c :
-       {Case{1, 1, 1, 1}, Case{2, 5, 3, 4}, Case{1, 65, 2, 16}, Case{3, 50, 2, 24}, Case{0, 4, 1, 8}}) {
+  for (const Case& c : {Case{1, 1, 1, 1}, Case{2, 5, 3, 4}, Case{1, 65, 2, 16}, Case{3, 50, 2, 24},
+                        Case{0, 4, 1, 8}, Case{1, 577, 1, 12} /* as many as the tower has */}) {
     SCOPED_TRACE(testing::Message() << "tiles " << c.tiles << " S " << c.s << " heads " << c.heads << " d "
                                     << c.d);
     const Shape shape = {c.tiles, c.s, c.heads, c.d};
