@@ -1,5 +1,6 @@
 #include "kernels/cuda/cuda_device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/human_bytes.h"
@@ -52,6 +53,7 @@ class CudaDevice final : public Device, public HasOwnMemory {
     RETURN_IF_ERROR(Annotate(ToStatus(cuda::ProbeArchitecture(), "kernels for this GPU"),
                              fmt::format("{}, compute capability {}.{}, this build has {}", p.name, p.major,
                                          p.minor, FULGER_CUDA_ARCHITECTURES)));
+    const int64_t free_before = device->Memory().free;
     const absl::Status taken = device->TakeResources(options);
     if (taken.code() == absl::StatusCode::kResourceExhausted) {  // not even what every rank needs
       const DeviceMemory memory = device->Memory();
@@ -62,6 +64,7 @@ class CudaDevice final : public Device, public HasOwnMemory {
                                   HumanBytes(memory.total - memory.free)));
     }
     RETURN_IF_ERROR(taken);
+    device->own_bytes_ = std::max(int64_t{0}, free_before - device->Memory().free);
     return device;
   }
   // Stream, staging, cuBLASLt and its workspace.
@@ -91,7 +94,9 @@ class CudaDevice final : public Device, public HasOwnMemory {
       static_cast<void>(cudaGetLastError());
       return {};
     }
-    return {.free = static_cast<int64_t>(free_bytes), .total = static_cast<int64_t>(total_bytes)};
+    return {.free = static_cast<int64_t>(free_bytes),
+            .total = static_cast<int64_t>(total_bytes),
+            .own = own_bytes_};
   }
   // The tiles of a product, and so the order of its sums, go with the architecture and with who computes it.
   std::string Arithmetic() const override {
@@ -163,6 +168,7 @@ class CudaDevice final : public Device, public HasOwnMemory {
 
   CudaContext context_;
   cudaDeviceProp properties_{};
+  int64_t own_bytes_ = 0;  // that TakeResources took
   CudaStream stream_;
   CudaOps ops_;
 };

@@ -9,10 +9,11 @@
 
 namespace fulger {
 
-// In bytes. `free`: what nobody has taken, other processes included.
+// In bytes.
 struct DeviceMemory {
-  int64_t free = 0;
+  int64_t free = 0;  // what nobody has taken, other processes included
   int64_t total = 0;
+  int64_t own = 0;  // of what is not free: this device's handles and their workspace, but not its context
 };
 
 class HasOwnMemory {

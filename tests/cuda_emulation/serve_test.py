@@ -14,7 +14,8 @@ from e2e_test import BUILD, FULGER, MODEL, question  # noqa: E402
 from fulger_process import Server, run_cases, text_of  # noqa: E402
 
 WORKER = os.path.join(BUILD, "tests", "fulger-worker-emulated")
-GPU = ("--device", "cuda", "--worker-binary", WORKER, "--reserve-gib", "0.01")
+EMULATED = ("--worker-binary", WORKER, "--reserve-gib", "0.01")
+GPU = ("--device", "cuda", *EMULATED)
 # Float32 on both sides: the tokens are then the same in every layout.
 EXACT = ("--weight-dtype", "f32")
 SMALL = ("--cache-tokens", "8192", "--max-sequences", "4", "--anchors", "4")  # emulated memory is opened and shut often
@@ -73,9 +74,9 @@ def case_five_ranks_over_mpi():
         assert server.stop() == 0
 
 
-def refused(words, *flags, **values):
+def refused(words, *flags, device="cuda", **values):
     """The server ends by itself, before a byte of the weights is read."""
-    command = [FULGER, "serve", "--model", MODEL, "--listen", "127.0.0.1:0", *GPU, *flags]
+    command = [FULGER, "serve", "--model", MODEL, "--listen", "127.0.0.1:0", "--device", device, *EMULATED, *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **card(**values)})
     assert done.returncode == 1, done
     last = done.stderr.splitlines()[-1]
@@ -112,20 +113,20 @@ def case_no_gpu_that_can():
     refused((*no, "compute capability 7.5, this build has emulated", "-DFULGER_CUDA_ARCHITECTURES"), capability="7.5")
     last = refused(("device cuda:1: there is no such GPU, 1 found", "--ranks-per-device"), "--tp", "2", gpus=1)
     assert "rank 1 (" in last, last
-    refused(("device cuda:5: there is no such GPU, 4 found",), "--device", "cuda:5", gpus=4)
+    refused(("device cuda:5: there is no such GPU, 4 found",), device="cuda:5", gpus=4)
 
 
 def case_too_little_memory():
     fits = ("does not fit on cuda:0 (CUDA EMULATED ON THE CPU): weights ", "lightning states of ", "keys and values of ",
             "reserve for NCCL", " bytes), and ", "spread the model over more ranks")
     # 32 MiB of each are cuBLASLt's workspace, which the device has taken before it is asked what is free.
-    last = refused((*fits, "2.00 MiB are free of 34.00 MiB"), memory_mib=34)
+    last = refused((*fits, "2.00 MiB are free of 34.00 MiB; 0 B are held", "32.00 MiB by cuBLASLt's workspace"), memory_mib=34)
     assert "nvidia-smi" not in last, last
     refused((*fits, "4.00 MiB are free of 8.00 GiB", "held by other processes", "end what else runs there (nvidia-smi)"), held_mib=8156)
     refused((*fits, "keys and values of 1000000000 tokens"), "--cache-tokens", "1000000000")
     refused((*fits, "lightning states of 40000 sequences and anchors"), "--max-sequences", "40000", "--anchors", "0", memory_mib=64)
-    refused(("of which each of 2 ranks may have 36.00 MiB",), "--tp", "2", "--transport", "mpi", "--ranks-per-device", "2",
-            "--cache-tokens", "1000000000", memory_mib=72)
+    refused(("of which each of 2 ranks may have 40.00 MiB",), "--tp", "2", "--transport", "mpi", "--ranks-per-device", "2",
+            "--cache-tokens", "1000000000", memory_mib=144)
     # So full that not even a rank's own handles fit.
     refused(("device cuda:0: CUDA EMULATED ON THE CPU: 12.00 MiB are free of 8.00 GiB, 7.99 GiB are held by other processes",
              "out of memory", "nvidia-smi"), held_mib=8180)

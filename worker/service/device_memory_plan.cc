@@ -38,7 +38,7 @@ class Planner {
         own_(plan.ranks[static_cast<size_t>(rank)]),
         assign_(assign),
         room_(room),
-        budget_(std::min(room.memory.free, room.memory.total / std::max(1, room.ranks))),
+        budget_(std::min(room.memory.free, Share())),
         weights_(RankWeightBytes(table, own_, held)),
         per_token_(own_.vision_only ? 0 : KvBytesPerToken(config, own_, kCacheDType)) {}
 
@@ -71,6 +71,9 @@ class Planner {
     return parts;
   }
 
+  // What this rank could have if nobody but the ranks of the replica were there.
+  int64_t Share() const { return room_.memory.total / std::max(1, room_.ranks) - room_.memory.own; }
+
   int64_t BlocksOf(int64_t tokens) const { return (tokens + sizes_.block_size - 1) / sizes_.block_size; }
 
   // Leaves sizes_ at the least that is wanted where not even that fits.
@@ -98,25 +101,26 @@ class Planner {
 
   absl::Status Refusal(const Parts& parts) const {
     const DeviceMemory& memory = room_.memory;
-    const int64_t held = memory.total - memory.free;
+    const int64_t held = memory.total - memory.free - memory.own;
     std::string share, cure;
     if (room_.ranks > 1) {
-      share = fmt::format(", of which each of {} ranks may have {}", room_.ranks,
-                          HumanBytes(memory.total / room_.ranks));
+      share = fmt::format(", of which each of {} ranks may have {}", room_.ranks, HumanBytes(Share()));
     }
-    if (parts.total() <= memory.total / std::max(1, room_.ranks)) {
+    if (parts.total() <= Share()) {
       cure = "end what else runs there (nvidia-smi), or ";
     }
     cure += "spread the model over more ranks (--tp, --pp)";
     if (!own_.vision_only) {
       cure += ", lower --cache-tokens or --max-context, --max-sequences, --anchors or --max-step-tokens";
     }
+    const std::string own =
+        memory.own > 0 ? fmt::format(", {} by cuBLASLt's workspace", HumanBytes(memory.own)) : std::string();
     return ResourceExhausted(
         "rank {} does not fit on {}: {} = {} ({} bytes), and {} are free of {}{}; {} are held by other "
         "processes "
-        "and by this one's CUDA context. Cure: {}",
+        "and by this one's CUDA context{}. Cure: {}",
         own_.rank, room_.device, Describe(parts, sizes_, own_.vision_only), HumanBytes(parts.total()),
-        parts.total(), HumanBytes(memory.free), HumanBytes(memory.total), share, HumanBytes(held), cure);
+        parts.total(), HumanBytes(memory.free), HumanBytes(memory.total), share, HumanBytes(held), own, cure);
   }
 
   const ModelConfig& config_;
