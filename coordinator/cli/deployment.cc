@@ -215,7 +215,8 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       ->check(CLI::Range(int64_t{0}, int64_t{65536}))
       ->each(named);
   add("--anchor-interval", flags->anchor_interval,
-      "tokens between anchors along a long prompt, besides those at ends of messages and pictures; 0: none")
+      "tokens between anchors along a long prompt or answer, besides those at ends of messages and pictures; "
+      "0: none")
       ->check(CLI::NonNegativeNumber);
   add("--max-step-tokens", flags->max_step_tokens, "tokens of one forward pass")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));

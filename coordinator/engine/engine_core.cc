@@ -176,7 +176,8 @@ PlannerConfig EngineCore::PlannerConfigOf(const Replica& replica, const ReplicaC
                        .row_bytes = config_.feature_row_bytes,
                        .encoding = config_.max_images_encoding,
                        .pass_tiles = config_.pass_tiles},
-          .anchors = {.anchors = anchors}};
+          .anchors = {.anchors = anchors},
+          .answers = config_.anchor_rules};
 }
 
 void EngineCore::Up(size_t index, uint64_t epoch, const ReplicaCapacity& capacity) {
@@ -479,7 +480,8 @@ int64_t EngineCore::IntactPositions(const Request& request, FinishReason reason)
 
 void EngineCore::End(Request* request, FinishReason reason, const absl::Status& error, int32_t stop_id) {
   if (request->sequence.phase != Sequence::Phase::kIdle) {
-    request->replica->planner->Remove(&request->sequence, IntactPositions(*request, reason));
+    request->replica->planner->Remove(&request->sequence, IntactPositions(*request, reason),
+                                      /*failed=*/reason == FinishReason::kError);
   }
   by_id_.erase(request->id);
   const auto owned = std::move(requests_.extract(request->sequence.order).mapped());

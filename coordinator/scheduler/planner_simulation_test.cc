@@ -51,6 +51,8 @@ class Simulation {
   uint64_t preemptions() const { return planner_.preemptions(); }
   uint64_t completed() const { return completed_; }
   uint64_t hits() const { return hits_; }
+  uint64_t answer_hits() const { return answer_hits_; }
+  uint64_t failures() const { return failures_; }
   uint64_t copies() const { return workers_.copies(); }
 
  private:
@@ -70,6 +72,7 @@ class Simulation {
     if (Chance(4)) return Complete(config);
     config.max_running = std::min(config.max_running, config.slots);
     config.anchors = {.anchors = Between(0, 8), .memory = 200};
+    config.answers = {.interval = Between(0, 6), .min_gap = Between(0, 3)};
     config.slots += config.anchors.anchors;
     return Complete(config);
   }
@@ -87,6 +90,18 @@ class Simulation {
     s->order = ++arrived_;
     s->priority = Chance(4) ? static_cast<int32_t>(Between(-2, 2)) : 0;
     s->use_anchors = !Chance(10);
+    Chance(2) && !ended_.empty() ? ContinueOne(s.get()) : Draw(s.get());
+    const auto prompt = s->prompt_count = std::ssize(s->ids);
+    s->max_length = std::min(prompt + Between(1, 40), planner_.MaxLength());
+    const std::vector<int64_t> borders = {6, 12, 20, Between(21, 40)};
+    s->anchors = ChooseAnchors(prompt, borders, s->images,
+                               {.interval = config_.block_size * Between(0, 3), .min_gap = Between(1, 6)},
+                               Between(0, 1));
+    planner_.Add(s.get());
+    live_[s->order] = std::move(s);
+  }
+
+  void Draw(Sequence* s) {
     const int64_t prompt = Between(1, std::min<int64_t>(40, planner_.MaxLength() - 1));
     // A beginning that others have as well, then ids of few values.
     const int64_t shared = Chance(2) ? prompt : Between(0, prompt);
@@ -94,8 +109,6 @@ class Simulation {
     for (int64_t i = 0; i < prompt; ++i) {
       s->ids.push_back(static_cast<int32_t>(i < shared ? family + i : Between(0, 2)));
     }
-    s->prompt_count = prompt;
-    s->max_length = std::min(prompt + Between(1, 40), planner_.MaxLength());
     for (int64_t position = Between(0, 3); Chance(3);) {
       const int64_t rows = Between(1, 12);
       if (position + rows > prompt) break;
@@ -105,12 +118,26 @@ class Simulation {
                            .tiles = rows});
       position += rows + Between(0, 3);
     }
-    const std::vector<int64_t> borders = {6, 12, 20, Between(21, 40)};
-    s->anchors = ChooseAnchors(prompt, borders, s->images,
-                               {.interval = config_.block_size * Between(0, 3), .min_gap = Between(1, 6)},
-                               Between(0, 1));
-    planner_.Add(s.get());
-    live_[s->order] = std::move(s);
+  }
+
+  // The next turn of a conversation, or one that was cut: an earlier prompt, some of its answer, and more.
+  void ContinueOne(Sequence* s) {
+    const Ended& before = ended_[random_() % ended_.size()];
+    const int64_t most = std::min<int64_t>({std::ssize(before.ids), planner_.MaxLength() - 1, 60});
+    int64_t cut = Chance(2) ? most : Between(1, most);
+    for (const ImageRun& image : before.images) {
+      if (image.position + image.rows <= cut) {
+        s->images.push_back(image);
+      } else {
+        cut = std::min(cut, std::max<int64_t>(image.position, 1));
+      }
+    }
+    std::erase_if(s->images, [&](const ImageRun& image) { return image.position + image.rows > cut; });
+    s->ids.assign(before.ids.begin(), before.ids.begin() + cut);
+    for (int64_t more = Between(0, 4); more > 0 && std::ssize(s->ids) < planner_.MaxLength() - 1; --more) {
+      s->ids.push_back(static_cast<int32_t>(Between(3, 5)));
+    }
+    continues_[s->order] = before.prompt;
   }
 
   Sequence* Pick() {
@@ -119,9 +146,13 @@ class Simulation {
     return it->second.get();
   }
 
-  void End(Sequence* s, int64_t intact = 0) {
+  void End(Sequence* s, int64_t intact = 0, bool failed = false) {
     hits_ += s->cache.cached > 0 ? 1 : 0;
-    planner_.Remove(s, intact);
+    const auto continued = continues_.extract(s->order);
+    answer_hits_ += !continued.empty() && s->cache.cached > continued.mapped() ? 1 : 0;
+    planner_.Remove(s, intact, failed);
+    ended_.push_back({.ids = s->ids, .images = s->images, .prompt = s->prompt_count});
+    if (ended_.size() > 3) ended_.pop_front();
     live_.erase(s->order);
   }
 
@@ -161,6 +192,10 @@ class Simulation {
     const auto answer = workers_.Next();
     const auto rows = planner_.Answered(answer.step);
     EXPECT_TRUE(rows.has_value());
+    for (const uint64_t id : answer.failed) {
+      ++failures_;
+      if (Sequence* s = planner_.Find(id)) End(s, 0, /*failed=*/true);
+    }
     for (const auto& row : *rows) {
       Sequence* s = planner_.Find(row.id);
       if (s == nullptr || !row.sampled) continue;
@@ -199,6 +234,12 @@ class Simulation {
     return true;
   }
 
+  struct Ended {
+    std::vector<int32_t> ids;
+    std::vector<ImageRun> images;
+    int64_t prompt = 0;
+  };
+
   std::mt19937_64 random_;
   const PlannerConfig config_;
   StepPlanner planner_;
@@ -208,13 +249,15 @@ class Simulation {
   std::set<std::string> withdrawn_;  // of those
   uint64_t arrived_ = 0;
   uint64_t completed_ = 0;
-  uint64_t hits_ = 0;
+  uint64_t hits_ = 0, answer_hits_ = 0, failures_ = 0;
+  std::deque<Ended> ended_;                // the last ones
+  std::map<uint64_t, int64_t> continues_;  // which continue one of those: how long its prompt was
 };
 
 TEST(PlannerSimulationTest, EveryInvariantHolds) {
   constexpr int requests = 100000;
   constexpr int kPerSimulation = 200;
-  uint64_t preemptions = 0, completed = 0, hits = 0, copies = 0;
+  uint64_t preemptions = 0, completed = 0, hits = 0, copies = 0, answer_hits = 0, failures = 0;
   for (int i = 0; i < requests / kPerSimulation; ++i) {
     SCOPED_TRACE(testing::Message() << "seed " << i);
     Simulation simulation(static_cast<uint64_t>(i));
@@ -224,12 +267,16 @@ TEST(PlannerSimulationTest, EveryInvariantHolds) {
     completed += simulation.completed();
     hits += simulation.hits();
     copies += simulation.copies();
+    answer_hits += simulation.answer_hits();
+    failures += simulation.failures();
   }
   // The random configurations do reach what they are meant to test.
   EXPECT_GT(preemptions, static_cast<uint64_t>(requests) / 20);
   EXPECT_GT(completed, static_cast<uint64_t>(requests) / 3);
   EXPECT_GT(hits, static_cast<uint64_t>(requests) / 50);
   EXPECT_GT(copies, static_cast<uint64_t>(requests) / 50);
+  EXPECT_GT(answer_hits, static_cast<uint64_t>(requests) / 500);
+  EXPECT_GT(failures, static_cast<uint64_t>(requests) / 100);
 }
 
 }  // namespace

@@ -20,6 +20,16 @@ namespace fulger {
 // bounded number of requests, and nobody starves.
 constexpr int64_t kArrivalsPerPriority = 256;
 
+// A copy of a running sequence's state, written by a plan. An anchor once the rows that led there have
+// answered: before that, nobody knows whether they were sound, nor (in an answer) which tokens they were.
+struct StateCopy {
+  int64_t position = 0;  // the state is that after positions [0, position)
+  int32_t slot = -1;
+  uint64_t step = 0;  // whose plan copies it
+  AnchorValue value = AnchorValue::kBorder;
+  PrefixTree::Node* promise = nullptr;  // of the anchor; in an answer there is none
+};
+
 // Owned by the engine, touched by the engine thread only.
 struct Sequence {
   // Set before StepPlanner::Add.
@@ -58,6 +68,7 @@ struct Sequence {
   int64_t planned = 0;  // positions in plans
   uint64_t sampled_by = 0;
   uint64_t last_step = 0;
+  int64_t answered = 0;   // positions whose rows have answered
   int64_t in_flight = 0;  // rows in steps that have not answered
   std::vector<int32_t> blocks;
   int64_t common = 0;  // leading blocks that an anchor, and so other sequences, may hold as well
@@ -70,18 +81,20 @@ struct Sequence {
   std::vector<Symbol> symbols;
   AnchorCache::Match match;  // waiting; of anchors' version match_version
   uint64_t match_version = 0;
-  std::vector<PrefixTree::Node*> promises;  // of the anchors not saved yet, the next one last
+  std::vector<PrefixTree::Node*> promises;  // of the anchors not copied yet, the next one last
+  std::vector<StateCopy> copies;            // ascending
 
   // The replica that held it is gone.
   void Forget() {
     phase = Phase::kIdle;
     id = sampled_by = last_step = match_version = 0;
-    known = planned = in_flight = common = saved_at = 0;
+    known = planned = answered = in_flight = common = saved_at = 0;
     blocks.clear();
     slot = state_from = copy_from = -1;
     match = {};
     promises.clear();
     fetch = Fetch::kWanted;
+    copies.clear();
   }
   // The ranks have its saved state, or are reading it.
   bool fetching() const { return saved != nullptr && fetch != Fetch::kWanted; }

@@ -42,6 +42,7 @@ class SimulatedWorkers {
   struct Answer {
     uint64_t step = 0;
     std::vector<Token> tokens;
+    std::vector<uint64_t> failed;  // sequences
   };
 
   void Submit(const std::shared_ptr<const v1::StepPlan>& plan) {
@@ -55,7 +56,7 @@ class SimulatedWorkers {
         sequences_.at(addition.sequence()).blocks.push_back(block);
       }
     }
-    answers_.push_back({.step = step_, .tokens = {}});
+    answers_.push_back({.step = step_, .tokens = {}, .failed = {}});
     int64_t tokens = 0;
     std::set<uint64_t> rows;
     for (const auto& row : plan->rows()) {
@@ -84,7 +85,7 @@ class SimulatedWorkers {
     int32_t slot = -1;
     std::vector<int32_t> blocks;
     uint64_t sampled_by = 0;
-    bool finished = false;  // by a stop id: later rows are dead
+    bool finished = false;  // by a stop id or an error: later rows are dead
   };
   struct Slot {
     uint64_t hash = 0;
@@ -173,6 +174,7 @@ class SimulatedWorkers {
     slot.named = step_;
     if (row.sample()) s.sampled_by = step_;
     if (s.finished) return;  // dead
+    if ((*random_)() % 200 == 0) return Fail(row, &s, &slot);
     ASSERT_EQ(slot.positions, row.position()) << "the slot holds another position";
     ASSERT_EQ(slot.hash, s.prefix[static_cast<size_t>(row.position())]) << "the slot holds another prefix";
     for (int64_t p = row.position(); p < end; ++p) {
@@ -195,6 +197,17 @@ class SimulatedWorkers {
       cell.by = row.sequence();
     }
     if (row.sample()) Sample(row.sequence(), &s);
+  }
+
+  // What it leaves in slot and cells is worth nothing.
+  void Fail(const v1::Row& row, WorkerSequence* s, Slot* slot) {
+    s->finished = true;
+    answers_.back().failed.push_back(row.sequence());
+    slot->hash = (*random_)();
+    slot->positions = row.position() + row.count();
+    for (int64_t p = row.position(); p < slot->positions; ++p) {
+      CellOf(*s, p) = {.hash = (*random_)(), .named = step_, .by = row.sequence()};
+    }
   }
 
   void Sample(uint64_t id, WorkerSequence* s) {

@@ -59,8 +59,9 @@ void StepPlanner::Enqueue(Sequence* s) {
   waiting_.insert(std::ranges::upper_bound(waiting_, s, Before), s);
 }
 
-void StepPlanner::Remove(Sequence* sequence, int64_t intact) {
+void StepPlanner::Remove(Sequence* sequence, int64_t intact, bool failed) {
   if (sequence->phase == Sequence::Phase::kRunning) {
+    if (!failed) KeepCopies(sequence);
     if (intact > 0 && sequence->use_anchors && intact <= sequence->planned) InsertAnchor(sequence, intact);
     retired_.push_back(sequence->id);
     GiveBack(sequence);
@@ -82,6 +83,7 @@ void StepPlanner::GiveBack(Sequence* s) {
   blocks_.Release(s->blocks, s->last_step);
   if (s->slot >= 0) slots_.Release(std::span(&s->slot, 1), s->last_step);
   WithdrawPromises(s);
+  DropCopies(s);
   s->blocks.clear();
   s->common = 0;
   s->slot = -1;
@@ -174,6 +176,7 @@ ScheduleLimits StepPlanner::Limits() const {
 }
 
 std::vector<StepPlanner::Chosen> StepPlanner::Choose() {
+  for (Sequence* s : running_) KeepCopies(s);
   while (true) {
     SaveDisplaced();
     std::vector<SequenceView> running;
@@ -254,6 +257,7 @@ void StepPlanner::Preempt(Sequence* s, bool save) {
   if (save && s->use_anchors && s->planned > 0 && anchors_.MakeRoom(AnchorValue::kBorder)) {
     anchors_.Reserve();
     WithdrawPromises(s);
+    DropCopies(s);
     s->saved_at = s->planned;
     displaced_.push_back(s);
   } else {
@@ -275,6 +279,7 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
   s->known = static_cast<int64_t>(s->ids.size());
   s->sampled_by = 0;
   s->last_step = 0;
+  s->answered = s->planned;
   s->slot = slots_.Take();
   --admitting_;
   by_id_.emplace(s->id, s);
@@ -317,7 +322,7 @@ void StepPlanner::Admit(Sequence* s, v1::StepPlan* plan) {
 void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan) {
   FULGER_CHECK(row.position == s->planned && row.count > 0, "sequence {}: row {}+{} after position {}", s->id,
                row.position, row.count, s->planned);
-  SaveAnchor(s, plan);
+  row.result_of_step == 0 ? SaveAnchor(s, plan) : SaveAnswer(s, plan);
   const uint64_t step = plan->step();
   const int64_t needed = BlocksFor(row.position + row.count, config_.block_size);
   if (needed > std::ssize(s->blocks)) {
@@ -348,7 +353,7 @@ void StepPlanner::AddRow(Sequence* s, const PlannedRow& row, v1::StepPlan* plan)
   s->last_step = step;
   if (row.sample) s->sampled_by = step;
   ++s->in_flight;
-  in_flight_.back().rows.push_back({.id = s->id, .sampled = row.sample});
+  in_flight_.back().rows.push_back({.id = s->id, .end = s->planned, .sampled = row.sample});
 }
 
 // Announces the mask where the workers do not have it; beyond what they may keep, those not named for longest
@@ -393,7 +398,9 @@ std::optional<std::vector<StepPlanner::AnsweredRow>> StepPlanner::Answered(uint6
   features_.StepsDone(step);
   for (AnsweredRow& row : rows) {
     row.sequence = Find(row.id);
-    if (row.sequence != nullptr) --row.sequence->in_flight;
+    if (row.sequence == nullptr) continue;
+    --row.sequence->in_flight;
+    row.sequence->answered = row.end;
   }
   return rows;
 }

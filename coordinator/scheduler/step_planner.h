@@ -32,6 +32,9 @@ struct PlannerConfig {
   int64_t steps_in_flight = 2;  // for one stage; each further stage adds one
   FeatureCacheLimits features;
   AnchorLimits anchors;  // with max_running at most `slots`
+  // Where answers leave anchors while they grow: at multiples of the interval, min_gap or more behind the
+  // prompt.
+  AnchorRules answers{.interval = 0};
 };
 
 // Thread-compatible (the engine thread).
@@ -40,6 +43,7 @@ class StepPlanner {
   // A row of a step that has answered.
   struct AnsweredRow {
     uint64_t id = 0;
+    int64_t end = 0;               // positions run by then
     bool sampled = false;          // its sequence expects a token or an error, unless it has ended
     Sequence* sequence = nullptr;  // null: it had ended before
   };
@@ -54,7 +58,8 @@ class StepPlanner {
   void Add(Sequence* sequence);
   // The sequence ended. What it holds becomes free when no step in flight names it; or, if its state is that
   // after exactly its ids [0, intact) and later rows are dead, an anchor. 0: it holds no such state.
-  void Remove(Sequence* sequence, int64_t intact = 0);
+  // `failed`: the last answer may have been an error; what was copied of its state is worth nothing.
+  void Remove(Sequence* sequence, int64_t intact = 0, bool failed = false);
 
   // The next step; null when enough steps are in flight or nothing can run now.
   std::shared_ptr<const v1::StepPlan> Next();
@@ -128,6 +133,10 @@ class StepPlanner {
   void PromiseAnchors(Sequence* s);
   void WithdrawPromises(Sequence* s);
   void SaveAnchor(Sequence* s, v1::StepPlan* plan);
+  void SaveAnswer(Sequence* s, v1::StepPlan* plan);
+  void CopyState(Sequence* s, AnchorValue value, PrefixTree::Node* promise, v1::StepPlan* plan);
+  void KeepCopies(Sequence* s);
+  void DropCopies(Sequence* s);
   void InsertAnchor(Sequence* s, int64_t position);
   void SaveDisplaced();
   void ViewSaved(Sequence* s, SequenceView* view);

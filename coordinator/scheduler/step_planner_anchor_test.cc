@@ -121,6 +121,57 @@ TEST(StepPlannerAnchorTest, TheEndOfATurnIsOneWithoutACopy) {
   EXPECT_EQ(b->cache.cached, 6);
 }
 
+// The answer is cut by a stop string, whose rows in flight have run on: no anchor at its end.
+TEST(StepPlannerAnchorTest, AnAnswerLeavesAnchorsWhileItGrows) {
+  PlannerConfig config = AnchorConfig();
+  config.answers = {.interval = 4, .min_gap = 2};
+  StepPlanner planner(config);
+  const auto a = WithIds(1, {1, 2, 3}, 20);
+  planner.Add(a.get());
+  uint64_t answered = 0;
+  RunAll(&planner, &answered, 7, 5);  // past position 4, which is too near to the prompt
+  EXPECT_EQ(planner.anchors().size(), 0);
+  planner.Next();
+  const auto copying = planner.Next();  // one row ahead of what has answered
+  EXPECT_EQ(copying->rows(0).position(), 8);
+  ASSERT_EQ(copying->operations_size(), 1);
+  EXPECT_EQ(copying->operations(0).kind(), v1::Operation::COPY_SLOT);
+  EXPECT_EQ(copying->operations(0).from(), 0);
+  EXPECT_EQ(planner.anchors().size(), 0) << "nobody knows yet which token stands before it";
+  Answer(&planner, ++answered, 7);
+  planner.Next();
+  EXPECT_EQ(planner.anchors().size(), 1);
+  EXPECT_THAT(a->ids, testing::ElementsAre(1, 2, 3, 7, 7, 7, 7, 7, 7));
+  planner.Remove(a.get());
+  const auto b = WithIds(2, {1, 2, 3, 7, 7, 7, 7, 7, 5, 5}, 20);
+  planner.Add(b.get());
+  while (planner.in_flight() > 0) Answer(&planner, ++answered, 7);
+  const auto plan = planner.Next();
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->rows(0).position(), 8);
+  EXPECT_EQ(b->cache.cached, 8);
+}
+
+// Its copy is there before anybody knows that the rows behind it were not sound.
+TEST(StepPlannerAnchorTest, WhatFailsLeavesNoAnchor) {
+  StepPlanner planner(AnchorConfig());
+  const auto a = WithIds(1, {1, 2, 3, 4, 5, 6, 7, 8}, 9, /*anchors=*/{6});
+  planner.Add(a.get());
+  ASSERT_NE(planner.Next(), nullptr);
+  const auto b = WithIds(2, {1, 2, 3, 4, 5, 6, 9, 9, 9}, 9);
+  planner.Add(b.get());
+  ASSERT_EQ(planner.Next()->operations_size(), 1);  // copies the state behind the first rows
+  ASSERT_TRUE(planner.Answered(1).has_value());     // and they were an error
+  planner.Remove(a.get(), 0, /*failed=*/true);
+  const auto plan = planner.Next();
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->rows(0).position(), 0) << "who waited for it runs all itself";
+  EXPECT_EQ(b->cache.cached, 0);
+  EXPECT_EQ(planner.anchors().size(), 0);
+  ASSERT_TRUE(planner.Answered(2).has_value());
+  EXPECT_EQ(planner.slots().owned(), 1) << "b's";
+}
+
 TEST(StepPlannerAnchorTest, OneTokenIsAlwaysRun) {
   StepPlanner planner(AnchorConfig());
   const auto a = WithIds(1, {1, 2, 3, 4}, 2);

@@ -48,20 +48,66 @@ void StepPlanner::WithdrawPromises(Sequence* s) {
 void StepPlanner::SaveAnchor(Sequence* s, v1::StepPlan* plan) {
   if (s->promises.empty() || s->promises.back()->end != s->planned) return;
   const auto wanted = std::ranges::lower_bound(s->anchors, s->planned, {}, &AnchorPosition::position);
-  const auto symbols = std::span(s->symbols).first(static_cast<size_t>(s->planned));
-  if (!anchors_.Has(symbols) && anchors_.MakeRoom(wanted->value) && slots_.free() > admitting_) {
-    const int32_t slot = slots_.Take();
-    v1::Operation* copy = plan->add_operations();
-    copy->set_kind(v1::Operation::COPY_SLOT);
-    copy->set_from(s->slot);
-    copy->set_to(slot);
-    const auto blocks = static_cast<size_t>(BlocksFor(s->planned, config_.block_size));
-    anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), slot, wanted->value,
-                    plan->step());
-    s->common = std::max(s->common, static_cast<int64_t>(blocks));
-  }
-  anchors_.Withdraw(s->promises.back());
+  PrefixTree::Node* promise = s->promises.back();
   s->promises.pop_back();
+  if (anchors_.Has(std::span(s->symbols).first(static_cast<size_t>(s->planned)))) {
+    anchors_.Withdraw(promise);
+  } else {
+    CopyState(s, wanted->value, promise, plan);
+  }
+}
+
+// Of an answer whose end will leave no state (a stop string, a client that leaves), or that comes back in
+// other tokens towards its end, most need not be run again.
+void StepPlanner::SaveAnswer(Sequence* s, v1::StepPlan* plan) {
+  const AnchorRules& rules = config_.answers;
+  if (!s->use_anchors || rules.interval <= 0 || s->planned % rules.interval != 0) return;
+  if (s->planned - s->prompt_count < rules.min_gap) return;
+  CopyState(s, AnchorValue::kInterval, nullptr, plan);
+}
+
+void StepPlanner::CopyState(Sequence* s, AnchorValue value, PrefixTree::Node* promise, v1::StepPlan* plan) {
+  if (!anchors_.MakeRoom(value) || slots_.free() <= admitting_) {
+    if (promise != nullptr) anchors_.Withdraw(promise);
+    return;
+  }
+  anchors_.Reserve();
+  const int32_t slot = slots_.Take();
+  v1::Operation* copy = plan->add_operations();
+  copy->set_kind(v1::Operation::COPY_SLOT);
+  copy->set_from(s->slot);
+  copy->set_to(slot);
+  s->copies.push_back(
+      {.position = s->planned, .slot = slot, .step = plan->step(), .value = value, .promise = promise});
+}
+
+// Copies of states whose rows have answered, and without an error, become anchors.
+void StepPlanner::KeepCopies(Sequence* s) {
+  while (!s->copies.empty() && s->copies.front().position <= s->answered) {
+    const StateCopy copy = s->copies.front();
+    s->copies.erase(s->copies.begin());
+    anchors_.Unreserve();
+    AppendSymbols(s->ids, s->images, copy.position, &s->symbols);
+    const auto symbols = std::span(s->symbols).first(static_cast<size_t>(copy.position));
+    if (anchors_.Has(symbols)) {  // made by another meanwhile
+      slots_.Release(std::span(&copy.slot, 1), copy.step);
+    } else {
+      const auto blocks = static_cast<size_t>(BlocksFor(copy.position, config_.block_size));
+      anchors_.Insert(symbols, s->images, std::span(s->blocks).first(blocks), copy.slot, copy.value,
+                      copy.step);
+      s->common = std::max(s->common, static_cast<int64_t>(blocks));
+    }
+    if (copy.promise != nullptr) anchors_.Withdraw(copy.promise);
+  }
+}
+
+void StepPlanner::DropCopies(Sequence* s) {
+  for (const StateCopy& copy : s->copies) {
+    anchors_.Unreserve();
+    slots_.Release(std::span(&copy.slot, 1), copy.step);
+    if (copy.promise != nullptr) anchors_.Withdraw(copy.promise);
+  }
+  s->copies.clear();
 }
 
 void StepPlanner::SaveDisplaced() {

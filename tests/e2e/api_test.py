@@ -141,6 +141,36 @@ def case_scores_of_a_prompt_bypass_the_prefix_cache():
         assert server.stop() == 0
 
 
+def case_a_cut_answer_is_continued_where_it_was_kept():
+    """A client that left amid a long answer comes back with what it has seen: only the rest since the last anchor is run."""
+    with Server(FULGER, MODEL, "--anchors", "16", "--anchor-interval", "64", "--block-size", "16") as server:
+        server.wait_ready()
+        letters = [server.ok("/tokenize", {"model": "demo", "prompt": letter})["tokens"][0] for letter in "abcdefgh"]
+        talk = [{"role": "user", "content": "Tell me a long story."}]
+
+        def body(messages, **more):
+            return {"model": "demo", "messages": messages, "temperature": 0.7, "seed": 5, "allowed_token_ids": letters, **more}
+        seen, stream = "", server.stream(body(talk, max_tokens=2000))
+        while len(seen) < 300:
+            seen += next(stream)["choices"][0]["delta"]["content"]
+        stream.close()
+        wait_metric(server, "fulger_state_slots_used", 0)
+        prompt = server.ok("/tokenize", {"model": "demo", "messages": talk})["count"]
+        kept = (prompt + 250) // 64 * 64
+        partial = {"role": "assistant", "content": seen[:250]}
+        for more, flags in (([partial], {"continue_final_message": True, "add_generation_prompt": False}),
+                            ([partial, {"role": "user", "content": "Go on."}], {})):
+            usage = server.chat(body(talk + more, max_tokens=4, explain_cache=True, **flags))["usage"]
+            assert usage["prompt_tokens_details"]["cached_tokens"] == kept, (kept, usage)
+        # The same without the cache is the same.
+        again = body(talk + [partial], max_tokens=30, continue_final_message=True, add_generation_prompt=False)
+        cached = server.chat(again)
+        scored = server.chat({**again, "prompt_logprobs": 0})
+        assert scored["usage"]["prompt_tokens_details"]["cached_tokens"] == 0 < cached["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert scored["choices"][0]["message"] == cached["choices"][0]["message"]
+        assert server.stop() == 0
+
+
 SCHEMA = {"type": "object", "additionalProperties": False, "required": ["name", "age", "tags", "next"], "properties": {
     "name": {"type": "string", "maxLength": 6}, "age": {"type": ["integer", "null"]},
     "kind": {"enum": ["cat", "dog"]}, "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},

@@ -205,7 +205,7 @@ def case_a_rank_s_error_names_the_request():
         with open(path, "r+b") as file:  # NaN in one bfloat16 of this token's row
             file.seek(begin + 2 * width * token)
             file.write(b"\xff\x7f")
-        with Server(FULGER, broken) as server:
+        with Server(FULGER, broken, "--anchors", "8", "--anchor-interval", "128", step_tokens=64) as server:
             server.wait_ready()
 
             def ask(prompt, name):
@@ -217,6 +217,15 @@ def case_a_rank_s_error_names_the_request():
             line = log_line(server, "unlucky-7")
             assert line["status"] == "500" and line["finish"] == "error" and "unlucky-7" in line["error"], line
             assert ask("fine", "lucky")[0] == 200  # and the rank goes on
+            # Nothing of it is cached, although the state behind the bad token was copied for an anchor: asked again,
+            # the error is the same one, and not what comes of going on from there.
+            anchors = server.metric("fulger_anchors")
+            ids = [150 + i % 50 for i in range(400)]
+            ids[100] = token
+            for again in range(2):
+                status, answer = ask(ids, f"cut-{again}")
+                assert status == 500 and f"cut-{again}: embedding: NaN" in answer["error"]["message"], answer
+            assert server.metric("fulger_anchors") == anchors
             assert server.stop() == 0
 
 

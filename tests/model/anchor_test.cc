@@ -28,17 +28,15 @@ struct Answer {
 class AnchorTest : public testing::Test {
  protected:
   void Start(const std::string& case_name, const Layout& layout, ThreadReplicaOptions options = {},
-             DType dtype = DType::kF32) {
+             DType dtype = DType::kF32, const AnchorRules& rules = {.interval = 128, .min_gap = 16}) {
     checkpoint_.reset();  // its folder may have the same name
     ASSERT_OK_AND_ASSIGN(checkpoint_, GoldenCheckpoint::Make(case_name, dtype));
     ASSERT_OK_AND_ASSIGN(config_, LoadModelConfig(checkpoint_->dir()));
     options.weights_as_f32 = dtype == DType::kF32;
     backend_ = std::make_unique<ThreadBackend>(checkpoint_->dir(), layout, options);
-    engine_ = Engine::Create({.max_running_requests = 4,
-                              .anchors = 8,
-                              .anchor_rules = {.interval = 128, .min_gap = 16},
-                              .max_step_tokens = 512},
-                             {backend_.get()}, &clock_);
+    engine_ = Engine::Create(
+        {.max_running_requests = 4, .anchors = 8, .anchor_rules = rules, .max_step_tokens = 512},
+        {backend_.get()}, &clock_);
     ASSERT_OK(backend_->Up(engine_->Events(0)));
   }
   void TearDown() override {
@@ -155,6 +153,40 @@ TEST_F(AnchorTest, BFloat16WeightsToo) {
   const Answer next = Ask(NextTurn(cold.tokens, true));
   EXPECT_EQ(next.tokens, plain.tokens);
   EXPECT_GT(next.completion.cached_tokens, 300);
+}
+
+// A stop string ends the answer amid rows in flight; the conversation goes on with what was kept of it.
+TEST_F(AnchorTest, ACutAnswerIsContinuedFromItsDeepestAnchor) {
+  constexpr int64_t kInterval = 16, kSeen = 40, kKept = 37;
+  class Stopping final : public ResponseSink {
+   public:
+    explicit Stopping(std::shared_ptr<RecordingSink> inner) : inner_(std::move(inner)) {}
+    Next OnToken(const Token& token) override {
+      inner_->OnToken(token);
+      return ++tokens_ == kSeen ? Next::kStop : Next::kContinue;
+    }
+    void OnDone(const Completion& completion) override { inner_->OnDone(completion); }
+
+   private:
+    const std::shared_ptr<RecordingSink> inner_;
+    int64_t tokens_ = 0;
+  };
+  for (const Layout& layout : {Layout{}, Layout{.pp = 4}, Layout{.pp = 2, .tp = 2}}) {
+    SCOPED_TRACE(ToString(layout));
+    Start("g2_images", layout, {}, DType::kF32, {.interval = kInterval, .min_gap = kInterval});
+    ASSERT_OK_AND_ASSIGN(std::vector<int32_t> expected, checkpoint_->ExpectedTokens());
+    const auto sink = std::make_shared<RecordingSink>();
+    ASSERT_OK(engine_->Submit(Request(), std::make_shared<Stopping>(sink)));
+    EXPECT_EQ(sink->Wait().reason, FinishReason::kStopString);
+    EXPECT_EQ(std::ssize(sink->tokens()), kSeen);
+    expected.resize(kKept);
+    const Answer plain = Ask(NextTurn(expected, /*use_anchors=*/false));
+    const Answer next = Ask(NextTurn(expected, /*use_anchors=*/true));
+    EXPECT_EQ(next.tokens, plain.tokens);
+    const auto prompt = static_cast<int64_t>(Request().prompt.size());
+    EXPECT_EQ(next.completion.cached_tokens, (prompt + kKept) / kInterval * kInterval);
+    TearDown();
+  }
 }
 
 // Requests that need 33 blocks each for the prompt and 37 in the end, with priorities, in 68.
