@@ -97,9 +97,12 @@ void Admission::Left(const Ticket& ticket) {
 Admission::Ticket::~Ticket() {
   const double seconds = Seconds(admission_->clock_->Now() - entered_);
   std::lock_guard lock(admission_->mu_);
-  if (!started_) admission_->Left(*this);
-  double& mean = admission_->mean_seconds_;
-  mean = mean == 0 ? seconds : 0.9 * mean + 0.1 * seconds;
+  if (started_) {
+    double& mean = admission_->mean_seconds_;
+    mean = mean == 0 ? seconds : 0.9 * mean + 0.1 * seconds;
+  } else {  // refused after all, or left: that took no time worth knowing
+    admission_->Left(*this);
+  }
   const auto client = admission_->clients_.find(client_);
   if (client == admission_->clients_.end()) return;
   client->second.tokens -= tokens_;

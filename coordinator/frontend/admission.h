@@ -84,7 +84,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
   std::map<std::string, Load> clients_;                // under way; those without a name are not here
   std::deque<std::pair<TimePoint, int64_t>> started_;  // when, tokens: of the last kWindow
   std::optional<TimePoint> waiting_since_;             // something is queued without a break
-  double mean_seconds_ = 0;                            // from entry to end, of the last requests; 0: none yet
+  double mean_seconds_ = 0;  // from entry to end, of the last requests that got a token; 0: none yet
 };
 
 }  // namespace fulger
