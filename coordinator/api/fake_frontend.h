@@ -21,12 +21,13 @@ class FakeFrontend final : public Frontend {
   struct Submission {
     GenerateInput input;
     TextHandlers handlers;
-    void Token(const std::string& text, int32_t id = 7, bool last = false) {
+    // Whether more is wanted.
+    bool Token(const std::string& text, int32_t id = 7, bool last = false) {
       TextDelta delta;
       delta.text = text;
       delta.id = id;
       delta.last = last;
-      handlers.on_delta(std::move(delta));
+      return handlers.on_delta(std::move(delta));
     }
     void Done(const std::string& reason, int64_t tokens, const std::string& stop = "") {
       TextResult result;

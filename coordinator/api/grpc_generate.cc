@@ -130,7 +130,7 @@ void GenerateCall::Submit(const ClientQuota& client) {
       status = frontend_->Generate(
           std::move(input),
           {.on_prompt = nullptr,
-           .on_delta = [self](TextDelta&& delta) { self->OnDelta(delta); },
+           .on_delta = [self](TextDelta&& delta) { return self->OnDelta(delta); },
            .on_prompt_tokens = [self](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(tokens); },
            .on_done = [self](const TextResult& result) { self->OnResult(result); }});
     }
@@ -206,14 +206,13 @@ void GenerateCall::AddOutput(const ToolCallParser::Output& output, v1::GenerateR
   }
 }
 
-void GenerateCall::OnDelta(const TextDelta& delta) {
-  if (enough_) return;
+bool GenerateCall::OnDelta(const TextDelta& delta) {
+  if (enough_) return false;
   v1::GenerateResponse response;
   response.set_request_id(id_);
   if (tools_) {
     AddOutput(tools_->Push(delta.text), &response);
     enough_ = one_call_ && tools_->complete() > 0;
-    if (enough_) frontend_->Cancel(id_);  // what would follow is not wanted
   } else {
     response.set_text(delta.text);
   }
@@ -231,6 +230,7 @@ void GenerateCall::OnDelta(const TextDelta& delta) {
     top->set_logprob(logprob);
   }
   Push(std::move(response), delta.saved);
+  return !enough_;
 }
 
 // `at_once`: no client can have read as fast.
@@ -252,7 +252,7 @@ void GenerateCall::Push(v1::GenerateResponse response, bool at_once) {
 void GenerateCall::OnResult(const TextResult& result) {
   std::lock_guard lock(mu_);
   if (end_) return Log(*end_, &result);
-  if (result.finish_reason == "error" || (result.finish_reason == "cancelled" && !enough_)) {
+  if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
     end_ = ToGrpc(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
     Log(*end_, &result);
   } else {

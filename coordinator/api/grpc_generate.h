@@ -44,7 +44,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
  private:
   void Submit(const ClientQuota& client);
   void OnPromptTokens(const std::vector<PromptToken>& tokens);
-  void OnDelta(const TextDelta& delta);
+  bool OnDelta(const TextDelta& delta);
   void Push(v1::GenerateResponse response, bool at_once = false);
   void OnResult(const TextResult& result);
   // The text that is none of a call goes into the response, and so do the calls.

@@ -91,7 +91,7 @@ TextHandlers OpenAiGeneration::Handlers(size_t choice) {
                 std::lock_guard lock(self->mu_);
                 self->prompts_[self->choices_[choice].prompt] = info;
               },
-          .on_delta = [self, choice](TextDelta&& delta) { self->OnDelta(choice, std::move(delta)); },
+          .on_delta = [self, choice](TextDelta&& delta) { return self->OnDelta(choice, std::move(delta)); },
           .on_prompt_tokens =
               [self, choice](std::vector<PromptToken>&& tokens) { self->OnPromptTokens(choice, tokens); },
           .on_done = [self, choice](const TextResult& result) { self->OnDone(choice, result); }};
@@ -106,11 +106,11 @@ void OpenAiGeneration::OnPromptTokens(size_t index, const std::vector<PromptToke
   }
 }
 
-void OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
+bool OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
   std::lock_guard lock(mu_);
-  if (finished_) return;
+  if (finished_) return true;  // by another choice's error; this one is being cancelled
   Choice& choice = choices_[index];
-  if (choice.enough) return;
+  if (choice.enough) return false;
   if (delta.id >= 0) {
     ++choice.tokens;
     if (choice.logprobs) choice.logprobs->Add(delta);
@@ -122,15 +122,14 @@ void OpenAiGeneration::OnDelta(size_t index, TextDelta&& delta) {
   }
   // The last token travels with the reason of the end, so that every chunk is one token.
   if (request_.stream && delta.id >= 0 && !delta.last) StreamPart(index, delta.saved);
+  return !choice.enough;
 }
 
-void OpenAiGeneration::OnDone(size_t index, const TextResult& ended) {
-  TextResult result = ended;
+void OpenAiGeneration::OnDone(size_t index, const TextResult& result) {
   {
     std::lock_guard lock(mu_);
-    choices_[index].times = ended.times;
-    choices_[index].picture_seconds = ended.picture_seconds;
-    if (choices_[index].enough && result.finish_reason == "cancelled") result.finish_reason = "stop";
+    choices_[index].times = result.times;
+    choices_[index].picture_seconds = result.picture_seconds;
   }
   if (result.finish_reason == "error" || result.finish_reason == "cancelled") {
     Fail(result.error.ok() ? Cancelled("the request was cancelled") : result.error);
@@ -140,7 +139,7 @@ void OpenAiGeneration::OnDone(size_t index, const TextResult& ended) {
   if (finished_) return;
   Choice& choice = choices_[index];
   if (choice.tools && !choice.enough) Add(&choice, choice.tools->Flush());
-  choice.result = std::move(result);
+  choice.result = result;
   choice.tokens = choice.result->completion_tokens;
   ++done_;
   if (request_.stream) StreamPart(index);
@@ -200,10 +199,8 @@ void OpenAiGeneration::Add(Choice* choice, ToolCallParser::Output output) {
       choice->calls.push_back(std::move(call));
     }
   }
-  if (request_.one_call && !choice->enough && choice->tools->complete() > 0) {
-    choice->enough = true;  // what would follow is not wanted: the sequence need not write it
-    frontend_->Cancel(choice->id);
-  }
+  // What would follow is not wanted: the sequence need not write it.
+  if (request_.one_call && choice->tools->complete() > 0) choice->enough = true;
 }
 
 AnswerPart OpenAiGeneration::Part(size_t index) {

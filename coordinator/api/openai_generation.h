@@ -54,7 +54,7 @@ class OpenAiGeneration : public std::enable_shared_from_this<OpenAiGeneration> {
 
   TextHandlers Handlers(size_t choice);
   void OnPromptTokens(size_t choice, const std::vector<PromptToken>& tokens);
-  void OnDelta(size_t choice, TextDelta&& delta);
+  bool OnDelta(size_t choice, TextDelta&& delta);
   void OnDone(size_t choice, const TextResult& result);
   void Fail(const absl::Status& status);
   void CancelAll();

@@ -73,7 +73,10 @@ absl::StatusOr<Answer> Collect(Deployment& deployment, Frontend& frontend, Gener
   BoundedQueue<TextDelta> deltas(kQueuedDeltas);
   Answer answer;
   TextHandlers handlers;
-  handlers.on_delta = [&](TextDelta&& delta) { deltas.TryPush(std::move(delta)); };
+  handlers.on_delta = [&](TextDelta&& delta) {
+    deltas.TryPush(std::move(delta));
+    return true;
+  };
   handlers.on_done = [&](const TextResult& result) {
     answer.result = result;
     deltas.Close();

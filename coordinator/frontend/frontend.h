@@ -101,8 +101,8 @@ struct TextResult {
 struct TextHandlers {
   // On the caller's thread, before Generate returns and before everything else. May be empty.
   std::function<void(const PromptInfo&)> on_prompt;
-  // Engine thread; must not block.
-  std::function<void(TextDelta&&)> on_delta;
+  // Engine thread; must not block. False: what there is is enough, and the answer ends as with a stop string.
+  std::function<bool(TextDelta&&)> on_delta;
   // The prompt's tokens in order, in pieces, before the first on_delta. May be empty.
   std::function<void(std::vector<PromptToken>&&)> on_prompt_tokens{};
   std::function<void(const TextResult&)> on_done;  // exactly once, last

@@ -107,6 +107,7 @@ class FrontendTest : public ::testing::Test {
                                     [this](TextDelta&& delta) {
                                       text_ += delta.text;
                                       deltas_.push_back(std::move(delta));
+                                      return text_.find(enough_) == std::string::npos;
                                     },
                                 .on_done =
                                     [this](const TextResult& result) {
@@ -136,6 +137,7 @@ class FrontendTest : public ::testing::Test {
   std::unique_ptr<Frontend> frontend_;
   PromptInfo info_;
   std::string text_;
+  std::string enough_ = "no text has this: \xff";  // with it, the handler wants no more
   std::vector<TextDelta> deltas_;
   TextResult result_;
   int done_ = 0;
@@ -412,6 +414,23 @@ TEST_F(FrontendTest, StopStringsEndTheText) {
   EXPECT_EQ(text_, "before ");
   EXPECT_EQ(result_.finish_reason, "stop");
   EXPECT_EQ(result_.stop_string, "END");
+}
+
+// An edge that has what it wanted: to the server that is an answer like any other.
+TEST_F(FrontendTest, WhoHasEnoughEndsTheAnswer) {
+  ASSERT_OK(Make());
+  enough_ = "s!";
+  ASSERT_OK(Generate(Text("hi")));
+  std::vector<ResponseSink::Next> next;
+  for (const int32_t id : Ids("yes!")) next.push_back(engine_.Token(id));
+  EXPECT_EQ(next.back(), ResponseSink::Next::kStop);
+  EXPECT_EQ(std::ranges::count(next, ResponseSink::Next::kStop), 1);
+  engine_.Done(FinishReason::kStopString, std::ssize(next));
+  EXPECT_EQ(result_.finish_reason, "stop");
+  EXPECT_EQ(result_.stop_string, "");
+  const std::string text = registry_.Serialize();
+  EXPECT_THAT(text, HasSubstr("fulger_requests_finished_total{finished_reason=\"stop\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("fulger_requests_finished_total{finished_reason=\"abort\"} 0\n"));
 }
 
 TEST_F(FrontendTest, TheLastTokenBringsWhatWasHeldBack) {

@@ -73,8 +73,8 @@ ResponseSink::Next TextSink::OnToken(const Token& token) {
   delta.text = Match(detokenizer_.Push(token.id));
   delta.last = stopped_ || tokens_ == options_.max_tokens;
   if (delta.last) delta.text += Rest();
-  handlers_.on_delta(std::move(delta));
-  return stopped_ ? Next::kStop : Next::kContinue;
+  const bool more = handlers_.on_delta(std::move(delta));
+  return stopped_ || !more ? Next::kStop : Next::kContinue;
 }
 
 void TextSink::OnDone(const Completion& completion) {
@@ -102,6 +102,7 @@ void TextSink::OnDone(const Completion& completion) {
       break;
     case FinishReason::kCancelled:
       result.finish_reason = "cancelled";
+      result.error = completion.error;  // who cancelled it, where that was not the client
       if (holds_.deadline != nullptr && holds_.deadline->expired()) {
         result.finish_reason = "error";
         result.error = MakeStatus(absl::StatusCode::kDeadlineExceeded, "the request's time is up");
