@@ -59,6 +59,12 @@ std::string_view HttpRequest::Header(std::string_view name) const {
   return {};
 }
 
+std::string_view HttpRequest::RequestId() const {
+  const std::string_view id = Header("x-request-id");
+  const bool clean = id.size() <= 256 && std::ranges::all_of(id, [](char c) { return c > ' ' && c < 0x7f; });
+  return clean ? id : std::string_view();
+}
+
 Router& Router::Add(const std::string& method, const std::string& path, HttpHandler handler) {
   routes_[path][method] = std::move(handler);
   return *this;

@@ -27,6 +27,9 @@ struct HttpRequest {
 
   // Value of the first header of that name, case-insensitive; empty when absent.
   std::string_view Header(std::string_view name) const;
+  // The client's x-request-id; empty where it has none, or one that cannot go into a header or a log as it
+  // is.
+  std::string_view RequestId() const;
 };
 
 struct HttpResponse {

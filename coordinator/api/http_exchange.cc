@@ -35,7 +35,9 @@ void Exchange::AppendHead(int status, std::string_view content_type, const HttpH
   if (length && HasBody(status)) fmt::format_to(out, "Content-Length: {}\r\n", *length);
   if (!length && manner_.http11) fmt::format_to(out, "Transfer-Encoding: chunked\r\n");
   fmt::format_to(out, "Connection: {}\r\n", manner_.keep_alive ? "keep-alive" : "close");
+  if (!manner_.request_id.empty()) fmt::format_to(out, "x-request-id: {}\r\n", manner_.request_id);
   for (const auto& [name, value] : headers) {
+    if (!manner_.request_id.empty() && name == "x-request-id") continue;
     if (value.find_first_of("\r\n") != std::string::npos) continue;  // never a second header
     fmt::format_to(out, "{}: {}\r\n", name, value);
   }

@@ -30,6 +30,7 @@ struct Manner {
   bool http11 = true;
   bool keep_alive = true;
   std::string route = "other";
+  std::string request_id{};  // goes back to the client, whoever answers; empty: it gave none
 };
 
 // The answer to one request while it is being made. Any thread; the session drains it on its strand.

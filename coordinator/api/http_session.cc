@@ -207,7 +207,8 @@ void Session::Dispatch() {
   Manner manner{.head = request->method == "HEAD",
                 .http11 = message.version() >= 11,
                 .keep_alive = parser_->keep_alive() && !core_->Stopping(),
-                .route = core_->router.RouteOf(request->path)};
+                .route = core_->router.RouteOf(request->path),
+                .request_id = std::string(request->RequestId())};
   parser_.reset();
   state_ = State::kBusy;
   exchange_ =

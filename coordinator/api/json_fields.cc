@@ -96,8 +96,17 @@ absl::StatusOr<int64_t> ToInt(const json& value, const std::string& path, int64_
 }  // namespace
 
 const json* JsonFields::Find(const char* name) const {
+  read_.insert(name);
   const auto found = object_.find(name);
   return found == object_.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::vector<std::string> JsonFields::Unread() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_.items()) {
+    if (!read_.contains(name)) names.push_back(name);
+  }
+  return names;
 }
 
 absl::Status JsonFields::Bool(const char* name, bool* out) const {

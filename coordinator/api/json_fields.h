@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,6 +45,8 @@ class JsonFields {
   absl::Status Strings(const char* name, size_t most, std::vector<std::string>* out) const;
   // A list of token ids in [0, vocab).
   absl::Status Ids(const char* name, int64_t vocab, std::vector<int32_t>* out) const;
+  // Names of the object that nobody has asked for so far.
+  std::vector<std::string> Unread() const;
   // For a field that would change the answer and that we cannot honour. An empty list, object or string and
   // false ask for nothing.
   absl::Status Refuse(const char* name, std::string_view why) const;
@@ -51,6 +54,7 @@ class JsonFields {
  private:
   const nlohmann::json& object_;
   const std::string path_;
+  mutable std::set<std::string, std::less<>> read_{};  // names asked for
 };
 
 }  // namespace fulger

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/log.h"
@@ -17,12 +18,10 @@
 namespace fulger {
 namespace {
 
-// The client's own id when it can go into a header as it is.
+// Every request that is logged has an id.
 HttpHeaders EchoHeaders(const HttpRequest& request) {
-  const std::string_view id = request.Header("x-request-id");
-  const bool clean = !id.empty() && id.size() <= 256 &&
-                     std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  return {{"x-request-id", clean ? std::string(id) : NewId("req-")}};
+  const std::string_view id = request.RequestId();
+  return {{"x-request-id", id.empty() ? NewId("req-") : std::string(id)}};
 }
 
 HttpResponse Json(std::string body, HttpHeaders headers = {}) {
@@ -189,6 +188,10 @@ absl::Status OpenAiApi::Generate(Call& call, bool chat) {
   ASSIGN_OR_RETURN(OpenAiRequest parsed, chat ? ParseChatRequest(call.request->body, limits)
                                               : ParseCompletionRequest(call.request->body, limits));
   RETURN_IF_ERROR(CheckModel(parsed.model));
+  if (!parsed.ignored.empty()) {  // as JSON: the names are the client's
+    LogDebug("request {}: fields that mean nothing here: {}", call.Id(),
+             nlohmann::json(parsed.ignored).dump());
+  }
   ASSIGN_OR_RETURN(const TimePoint deadline, DeadlineOf(*call.request, call.arrival));
   for (GenerateInput& input : parsed.prompts) {
     input.client = call.client;

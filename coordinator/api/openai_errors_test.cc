@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 
 #include "coordinator/api/fake_frontend.h"
 #include "coordinator/api/http_server.h"
@@ -118,6 +119,27 @@ TEST_F(OpenAiErrorsTest, OverloadAndUnavailable) {
   Expect(Ask(Chat()), {503, "server_error", nullptr, nullptr, true});
   Expect(TestClient(server_->port()).Call("GET", "/health/ready"),
          {503, "server_error", nullptr, nullptr, true});
+}
+
+// Whatever answers: the routes of the API, cheap ones, the router, refusals.
+TEST_F(OpenAiErrorsTest, EveryAnswerHasTheClientsRequestId) {
+  frontend_.script = [](FakeFrontend::Submission& s) { s.Done("stop", 0); };
+  const std::string chat = "/v1/chat/completions";
+  for (const auto& [method, path, status] : {std::tuple("GET", std::string("/v1/models"), 200),
+                                             {"GET", "/health", 200},
+                                             {"GET", "/v1/nothing", 404},
+                                             {"GET", chat, 405},
+                                             {"POST", chat, 400},
+                                             {"GET", "/metrics", 200}}) {
+    const TestResponse r =
+        TestClient(server_->port())
+            .Call(method, path, "", "Authorization: Bearer secret\r\nX-REQUEST-ID: mine-1\r\n");
+    EXPECT_EQ(r.status, status) << path;
+    EXPECT_EQ(r.Header("x-request-id"), "mine-1") << path;
+  }
+  const TestResponse r = Ask(Chat(R"(,"stream":true)"), "x-request-id: mine-2\r\n");
+  EXPECT_EQ(r.Header("x-request-id"), "mine-2");
+  EXPECT_EQ(r.head.find("x-request-id", r.head.find("x-request-id") + 1), std::string::npos) << r.head;
 }
 
 // Headers that OpenAI's clients send with every request, and retries of their own.

@@ -130,9 +130,6 @@ absl::Status ReadAnswerForm(const JsonFields& f, std::string_view body, OpenAiRe
     }
     return absl::OkStatus();
   }
-  if (input->form) {
-    return FieldError(f.Path("response_format"), "not together with tools, unless tool_choice is none");
-  }
   out->one_call = !parallel;
   const Ordered tools = InOrder(body).at("tools");
   ASSIGN_OR_RETURN(std::vector<AnswerForm::Tool> forms, ToolForms(tools));
@@ -141,16 +138,25 @@ absl::Status ReadAnswerForm(const JsonFields& f, std::string_view body, OpenAiRe
     if (forms.empty())
       return FieldError(f.Path("tool_choice.function.name"), "there is no tool \"{}\"", choice.name);
   }
-  // Left to itself the model writes calls as it likes, unless one of the tools asks to be taken strictly.
+  // Left to itself the model writes calls as it likes, unless one of the tools asks to be taken strictly, or
+  // what is no call has a form: then an answer is calls or a value. Where calls are required there is no
+  // other text to have one.
   const bool left_alone = choice.kind == ToolChoice::Kind::kAuto;
   const bool strict =
       std::ranges::any_of(forms, [](const AnswerForm::Tool& tool) { return !tool.schema.empty(); });
-  if (left_alone && !strict) return absl::OkStatus();
-  input->form = AnswerForm{.kind = AnswerForm::Kind::kToolCalls,
-                           .field = f.Path(left_alone ? "tools" : "tool_choice"),
-                           .tools = std::move(forms),
-                           .several = parallel && choice.kind != ToolChoice::Kind::kNamed,
-                           .text = left_alone};
+  if (left_alone && !strict && !input->form) return absl::OkStatus();
+  AnswerForm form{.kind = AnswerForm::Kind::kToolCalls,
+                  .field = f.Path(left_alone ? "tools" : "tool_choice"),
+                  .tools = std::move(forms),
+                  .several = parallel && choice.kind != ToolChoice::Kind::kNamed,
+                  .text = left_alone};
+  if (left_alone && input->form) {
+    form.text = false;
+    form.field = input->form->field;
+    form.schema = input->form->kind == AnswerForm::Kind::kJsonObject ? R"({"type":"object"})"
+                                                                     : std::move(input->form->schema);
+  }
+  input->form = std::move(form);
   return absl::OkStatus();
 }
 

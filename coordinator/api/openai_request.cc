@@ -233,6 +233,7 @@ absl::StatusOr<OpenAiRequest> ParseChatRequest(std::string_view body, const Open
   RETURN_IF_ERROR(ReadChatPrompt(f, limits, &input));
   RETURN_IF_ERROR(ReadAnswerForm(f, body, &out, &input));
   out.prompts.push_back(std::move(input));
+  out.ignored = f.Unread();
   return out;
 }
 
@@ -253,6 +254,7 @@ absl::StatusOr<OpenAiRequest> ParseCompletionRequest(std::string_view body, cons
     return FieldError("n", "{} prompts times {} are more than {} answers", out.prompts.size(), out.n,
                       limits.max_choices);
   }
+  out.ignored = f.Unread();
   return out;
 }
 

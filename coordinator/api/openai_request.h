@@ -25,12 +25,13 @@ struct OpenAiRequest {
   std::vector<GenerateInput> prompts;  // without ids and arrival; one for chat
   int64_t n = 1;                       // answers to each
   bool stream = false;
-  bool include_usage = false;     // a last chunk with the usage
-  bool continuous_usage = false;  // the usage so far in every chunk
-  bool one_call = false;          // at most one call of a tool
-  bool explain_cache = false;     // ours: usage says why the prefix cache gave no more
-  bool echo = false;              // completions: the prompt before the answer
-  int64_t prompt_logprobs = -1;   // the prompt's own and so many of the likeliest; -1: none
+  bool include_usage = false;          // a last chunk with the usage
+  bool continuous_usage = false;       // the usage so far in every chunk
+  bool one_call = false;               // at most one call of a tool
+  bool explain_cache = false;          // ours: usage says why the prefix cache gave no more
+  bool echo = false;                   // completions: the prompt before the answer
+  int64_t prompt_logprobs = -1;        // the prompt's own and so many of the likeliest; -1: none
+  std::vector<std::string> ignored{};  // fields of the body that mean nothing here
 };
 
 // INVALID_ARGUMENT with the field at fault (FieldOf).

@@ -75,6 +75,16 @@ TEST(ChatRequest, FormsOfAnswers) {
       form(R"("tools":[)" + f + R"(],"tool_choice":"required","parallel_tool_calls":false)")->several);
   const auto named =
       form(R"("tools":[)" + f + "," + g + R"(],"tool_choice":{"type":"function","function":{"name":"g"}})");
+  // A form of what is no call: calls or a value, whether a tool is strict or not.
+  const std::string object = R"(,"response_format":{"type":"json_object"})";
+  const auto either = form(R"("tools":[)" + f + "]" + object);
+  EXPECT_TRUE(!either->text && either->several);
+  EXPECT_EQ(either->tools.size(), 1u);
+  EXPECT_EQ(either->schema, R"({"type":"object"})");
+  EXPECT_EQ(either->field, "response_format");
+  EXPECT_EQ(form(R"("tools":[)" + f + R"(],"tool_choice":"required")" + object)->schema, "");
+  EXPECT_EQ(form(R"("tools":[)" + f + R"(],"tool_choice":"none")" + object)->kind,
+            AnswerForm::Kind::kJsonObject);
   EXPECT_EQ(named->tools.size(), 1u);
   EXPECT_EQ(named->tools.at(0).name, "g");
   EXPECT_TRUE(!named->text && !named->several);
@@ -92,6 +102,9 @@ TEST(ChatRequest, NullIsAbsentAndUnknownFieldsAreIgnored) {
                                                          {"some_future_field", {1, 2}},
                                                          {"user", "u"}}));
   EXPECT_EQ(r.prompts[0].sampling.temperature(), 1);
+  EXPECT_THAT(r.ignored, ElementsAre("some_future_field", "user"));  // for the debug log
+  ASSERT_OK_AND_ASSIGN(const OpenAiRequest text, ParseText({{"prompt", "x"}, {"user", "u"}, {"echo", true}}));
+  EXPECT_THAT(text.ignored, ElementsAre("user"));
 }
 
 TEST(ChatRequest, EveryFieldArrives) {
@@ -124,6 +137,7 @@ TEST(ChatRequest, EveryFieldArrives) {
                  {"priority", -3},
                  {"explain_cache", true},
                  {"allowed_token_ids", {1, 2}}}));
+  EXPECT_THAT(r.ignored, ::testing::IsEmpty());
   EXPECT_EQ(r.model, "m");
   EXPECT_EQ(r.n, 3);
   EXPECT_TRUE(r.stream && r.include_usage && r.continuous_usage);
@@ -257,10 +271,6 @@ INSTANTIATE_TEST_SUITE_P(
                  {"tool_choice", {{"type", "function"}, {"function", {{"name", "b"}}}}}},
                 "tool_choice.function.name",
                 "no tool \"b\""},
-        BadCase{
-            {{"tools", {{{"function", {{"name", "a"}}}}}}, {"response_format", {{"type", "json_object"}}}},
-            "response_format",
-            "not together with tools"},
         BadCase{{{"messages", json::array()}}, "messages", "at least one"},
         BadCase{{{"messages", "hi"}}, "messages", "expected a list, found a string"},
         BadCase{{{"messages", nullptr}}, "messages", "missing"},

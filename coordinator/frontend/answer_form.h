@@ -11,7 +11,7 @@ struct AnswerForm {
   enum class Kind : uint8_t {
     kJsonObject,
     kJsonSchema,  // `schema`
-    kToolCalls,   // of `tools`
+    kToolCalls,   // of `tools`; with a schema: those, or a value of it
   };
   struct Tool {
     std::string name;

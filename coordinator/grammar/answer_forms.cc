@@ -88,6 +88,10 @@ absl::StatusOr<Grammar> AnswerForms::Build(const AnswerForm& form) const {
         builder.Fill(start, Utf8Character(&builder, BytesBetween(0, 0x7f), start));
       }
       if (form.several) builder.Fill(behind, start);
+      if (!form.schema.empty()) {  // a value, or calls
+        ASSIGN_OR_RETURN(const int32_t value, json.Schema(form.schema, form.field, builder.end()));
+        start = builder.Split({value, call});
+      }
       break;
     }
   }
