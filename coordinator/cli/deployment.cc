@@ -135,6 +135,10 @@ EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const Layout& layout
                               const ModelConfig& config) {
   EngineConfig engine;
   engine.max_running_requests = flags.max_sequences;
+  // The server counts what waits for a first token, and says when to come again; the engine behind it counts
+  // those as waiting as well that it has put back, or has admitted in this very turn.
+  engine.max_queued_requests =
+      std::max(engine.max_queued_requests, flags.max_queued_requests + 2 * flags.max_sequences);
   // Where stage 0 encodes pictures itself, steps wait meanwhile: one pass at a time, so that those queued
   // behind it run before the next. Vision ranks have time for more: what waits there shares their passes.
   if (layout.vision == 0) {

@@ -43,7 +43,7 @@ struct ServeFlags {
   std::vector<std::string> api_keys;
   std::string api_keys_file;
   std::string tls_certificate, tls_key;
-  AdmissionLimits admission;
+  int64_t max_queued_tokens = AdmissionLimits{}.queued_tokens;
   int request_seconds = 0;
   std::string jobs_db;
   int64_t batch_concurrency = 16;
@@ -217,7 +217,8 @@ absl::Status Serve(const ServeFlags& flags) {
                           .model_name = deployment->flags().model_name,
                           .chat_template = flags.deployment.chat_template,
                           .max_context = deployment->budget().max_context,
-                          .admission = flags.admission,
+                          .admission = {.queued_requests = flags.deployment.max_queued_requests,
+                                        .queued_tokens = flags.max_queued_tokens},
                           .saved = state != nullptr ? state->requests() : nullptr,
                           .metrics = &metrics};
   ASSIGN_OR_RETURN(const auto frontend, MakeFrontend(options, &deployment->engine()));
@@ -301,12 +302,12 @@ void AddServe(CLI::App* app, int* exit_code) {
   certificate->needs(tls_key);
   tls_key->needs(certificate);
   command
-      ->add_option("--max-queued-requests", flags->admission.queued_requests,
+      ->add_option("--max-queued-requests", flags->deployment.max_queued_requests,
                    "requests that wait for their first token; beyond: 429")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command
-      ->add_option("--max-queued-tokens", flags->admission.queued_tokens,
+      ->add_option("--max-queued-tokens", flags->max_queued_tokens,
                    "tokens of the prompts that wait; beyond: 429")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

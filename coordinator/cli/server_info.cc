@@ -97,6 +97,7 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                  {"cache_tokens", deployment.budget().cache_tokens},
                  {"block_size", flags.block_size},
                  {"max_sequences", flags.max_sequences},
+                 {"max_queued_requests", flags.max_queued_requests},
                  {"anchors", flags.anchors},
                  {"anchor_interval", flags.anchor_interval},
                  {"max_step_tokens", flags.max_step_tokens}}},
