@@ -12,6 +12,8 @@
 #include <limits>
 #include <utility>
 
+#include "coordinator/cli/tls_trust.h"
+
 namespace fulger::bench {
 
 namespace asio = boost::asio;
@@ -19,19 +21,10 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view url, std::string api_key) {
-  constexpr std::string_view kTls = "https://";
-  const bool tls = url.starts_with(kTls);
-  const std::string plain = tls ? "http://" + std::string(url.substr(kTls.size())) : std::string(url);
-  ASSIGN_OR_RETURN(Url parsed, ParseUrl(plain));
-  const std::string_view authority = std::string_view(plain).substr(plain.find("//") + 2);
-  const std::string_view host = authority.substr(0, authority.find('/'));
-  if (tls && host.find(':', host.find(']') == std::string_view::npos ? 0 : host.find(']')) ==
-                 std::string_view::npos) {
-    parsed.port = "443";
-  }
-  // Both forms name the same server: with and without the /v1 that paths here begin with.
+  ASSIGN_OR_RETURN(Url parsed, ParseUrl(url));
+  // Both forms name the same server.
   if (parsed.path.ends_with("/v1")) parsed.path.resize(parsed.path.size() - 3);
-  return Endpoint{.url = std::move(parsed), .tls = tls, .api_key = std::move(api_key)};
+  return Endpoint{.url = std::move(parsed), .api_key = std::move(api_key)};
 }
 
 absl::StatusOr<StreamClient> StreamClient::Make(Endpoint endpoint, const std::string& ca_file) {
@@ -43,11 +36,7 @@ absl::StatusOr<StreamClient> StreamClient::Make(Endpoint endpoint, const std::st
     client.addresses_.push_back(found.endpoint());
   }
   if (error) return client.Failed("cannot resolve", error);
-  if (!client.endpoint_.tls) return client;
-  client.tls_.set_default_verify_paths(error);
-  if (!error && !ca_file.empty()) client.tls_.load_verify_file(ca_file, error);
-  if (error) return client.Failed("certificates to trust", error);
-  client.tls_.set_verify_mode(asio::ssl::verify_peer, error);
+  if (url.tls) RETURN_IF_ERROR(TrustCertificates(ca_file, &client.tls_));
   return client;
 }
 
@@ -77,7 +66,7 @@ asio::awaitable<StreamReply> StreamClient::Post(std::string path, std::string bo
   co_await asio::async_connect(socket, addresses_, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return StreamReply{.status = Failed("cannot connect", error)};
   socket.set_option(asio::ip::tcp::no_delay(true), error);
-  if (!endpoint_.tls)
+  if (!endpoint_.url.tls)
     co_return co_await Exchange(&socket, std::move(path), std::move(body), std::move(on_data));
   beast::ssl_stream<Socket&> stream(socket, tls_);
   SSL_set_tlsext_host_name(stream.native_handle(), endpoint_.url.host.c_str());

@@ -17,11 +17,9 @@
 namespace fulger::bench {
 
 struct Endpoint {
-  Url url;
-  bool tls = false;
+  Url url;  // without the /v1 that paths here begin with
   std::string api_key;
 };
-// Also takes https://.
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view url, std::string api_key);
 
 struct StreamReply {

@@ -80,14 +80,11 @@ absl::StatusOr<size_t> BenchServe(ServeFlags flags) {
                         .mix = flags.mix,
                         .goal = flags.goal,
                         .seed = flags.seed};
-  if (!endpoint.tls) {
-    const HttpClient plain(endpoint.url, endpoint.api_key);
-    if (setup.model.empty()) {
-      ASSIGN_OR_RETURN(setup.model, FirstModel(plain));
-    }
-    setup.server_info = ServerInfo(plain);
+  const HttpClient http(endpoint.url, endpoint.api_key, flags.ca_file);
+  if (setup.model.empty()) {
+    ASSIGN_OR_RETURN(setup.model, FirstModel(http));
   }
-  if (setup.model.empty()) return InvalidArgument("--model: needed for a server behind https");
+  setup.server_info = ServerInfo(http);
   bench::BodyOptions body{.api = flags.api == "chat" ? bench::Api::kChat : bench::Api::kCompletions,
                           .model = setup.model,
                           .plain = flags.plain,

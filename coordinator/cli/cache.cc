@@ -46,7 +46,7 @@ void AddCache(CLI::App* app, int* exit_code) {
   cache->require_subcommand(1);
   CLI::App* command = cache->add_subcommand(
       "explain", "what of a prompt is cached, and why no more; runs the prompt for one token");
-  command->add_option("--url", flags->url, "of the server")->capture_default_str();
+  command->add_option("--url", flags->url, "of the server, http or https")->capture_default_str();
   command->add_option("--api-key", flags->api_key, "bearer token");
   CLI::Option* prompt = command->add_option("--prompt", flags->prompt, "a question, as `chat` would ask it");
   command

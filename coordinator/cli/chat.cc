@@ -13,7 +13,6 @@
 
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/conversation.h"
-#include "coordinator/cli/first_model.h"
 #include "coordinator/cli/http_client.h"
 
 namespace fulger {
@@ -126,7 +125,7 @@ absl::Status Run(const ChatFlags& flags) {
 void AddChat(CLI::App* app, int* exit_code) {
   auto flags = std::make_shared<ChatFlags>();
   CLI::App* command = app->add_subcommand("chat", "talk to a server");
-  command->add_option("--url", flags->url, "of the server")->capture_default_str();
+  command->add_option("--url", flags->url, "of the server, http or https")->capture_default_str();
   command->add_option("--api-key", flags->api_key, "bearer token");
   command->add_option("--image", flags->images, "picture for the first message; may be repeated");
   command->add_option("--prompt", flags->prompt, "one question; without it lines are read from the terminal");

@@ -75,8 +75,13 @@ TEST(ParseUrl, TakesWhatPeopleType) {
   ASSERT_OK_AND_ASSIGN(url, ParseUrl("http://[::1]:9"));
   EXPECT_EQ(url.host, "::1");
   EXPECT_EQ(url.port, "9");
-  EXPECT_THAT(ParseUrl("https://h").status(),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("plain http")));
+  EXPECT_FALSE(url.tls);
+  ASSERT_OK_AND_ASSIGN(url, ParseUrl("https://h/v1"));
+  EXPECT_TRUE(url.tls);
+  EXPECT_EQ(url.port, "443");
+  ASSERT_OK_AND_ASSIGN(url, ParseUrl("https://[::1]:9"));
+  EXPECT_EQ(url.host, "::1");
+  EXPECT_EQ(url.port, "9");
   EXPECT_THAT(ParseUrl("http://:80").status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("HOST")));
 }

@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "coordinator/cli/commands.h"
-#include "coordinator/cli/first_model.h"
+#include "coordinator/cli/conversation.h"
 #include "coordinator/cli/http_client.h"
 #include "coordinator/eval/report.h"
 #include "coordinator/eval/run.h"
@@ -163,7 +163,7 @@ void AddEval(CLI::App* app, int* exit_code) {
       ->check(CLI::IsMember(BenchmarkNames()));
   command->add_option("--out", flags->out, "folder of results; a run that was broken off goes on there")
       ->required();
-  command->add_option("--url", flags->url, "of the server")->capture_default_str();
+  command->add_option("--url", flags->url, "of the server, http or https")->capture_default_str();
   command->add_option("--api-key", flags->api_key, "bearer token");
   command->add_option("--model", flags->model, "default: the first one that the server lists");
   command->add_option("--parallel", flags->parallel, "questions in flight")

@@ -4,10 +4,14 @@
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <boost/beast/ssl.hpp>
 #include <limits>
 #include <utility>
+
+#include "coordinator/cli/tls_trust.h"
 
 namespace fulger {
 
@@ -16,13 +20,16 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 absl::StatusOr<Url> ParseUrl(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
-  if (text.starts_with("https://")) {
-    return InvalidArgument("{}: this client speaks plain http only; put a TLS tunnel in between", text);
-  }
+  constexpr std::string_view kPlain = "http://", kTls = "https://";
   std::string_view rest = text;
-  if (rest.starts_with(kScheme)) rest.remove_prefix(kScheme.size());
   Url url;
+  if (rest.starts_with(kTls)) {
+    url.tls = true;
+    url.port = "443";
+    rest.remove_prefix(kTls.size());
+  } else if (rest.starts_with(kPlain)) {
+    rest.remove_prefix(kPlain.size());
+  }
   const size_t slash = rest.find('/');
   if (slash != std::string_view::npos) {
     url.path = rest.substr(slash);
@@ -36,7 +43,7 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   url.host = host;
   if (url.host.empty() || url.port.empty()) {
-    return InvalidArgument("{}: expected http://HOST:PORT", text);
+    return InvalidArgument("{}: expected http://HOST:PORT or https://HOST:PORT", text);
   }
   return url;
 }
@@ -55,15 +62,32 @@ absl::StatusOr<ClientResponse> HttpClient::Send(bool post, const std::string& pa
   asio::io_context context;
   asio::ip::tcp::socket socket(context);
   boost::system::error_code error;
-  const auto failed = [&](std::string_view what) {
-    return Unavailable("http://{}:{}: {}: {}", url_.host, url_.port, what, error.message());
-  };
   asio::ip::tcp::resolver resolver(context);
   const auto addresses = resolver.resolve(url_.host, url_.port, error);
-  if (error) return failed("cannot resolve");
+  if (error) return Failed("cannot resolve", error.message());
   asio::connect(socket, addresses, error);
-  if (error) return failed("cannot connect");
+  if (error) return Failed("cannot connect", error.message());
+  if (!url_.tls) return Exchange(socket, post, path, std::move(body), on_data);
 
+  asio::ssl::context trusted(asio::ssl::context::tls_client);
+  RETURN_IF_ERROR(TrustCertificates(ca_file_, &trusted));
+  beast::ssl_stream<asio::ip::tcp::socket&> stream(socket, trusted);
+  SSL_set_tlsext_host_name(stream.native_handle(), url_.host.c_str());
+  stream.set_verify_callback(asio::ssl::host_name_verification(url_.host));
+  stream.handshake(asio::ssl::stream_base::client, error);
+  if (error) return Failed("TLS", error.message());
+  return Exchange(stream, post, path, std::move(body), on_data);
+}
+
+absl::Status HttpClient::Failed(std::string_view what, const std::string& why) const {
+  return Unavailable("{}://{}:{}: {}: {}", url_.tls ? "https" : "http", url_.host, url_.port, what, why);
+}
+
+template <typename Stream>
+absl::StatusOr<ClientResponse> HttpClient::Exchange(
+    Stream& stream, bool post, const std::string& path, std::string body,
+    const std::function<bool(std::string_view)>& on_data) const {
+  boost::system::error_code error;
   http::request<http::string_body> request(post ? http::verb::post : http::verb::get, url_.path + path, 11);
   request.set(http::field::host, url_.host);
   request.set(http::field::user_agent, "fulger");
@@ -72,27 +96,27 @@ absl::StatusOr<ClientResponse> HttpClient::Send(bool post, const std::string& pa
   if (!api_key_.empty()) request.set(http::field::authorization, "Bearer " + api_key_);
   request.body() = std::move(body);
   request.prepare_payload();
-  http::write(socket, request, error);
-  if (error) return failed("cannot send");
+  http::write(stream, request, error);
+  if (error) return Failed("cannot send", error.message());
 
   beast::flat_buffer buffer;
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(std::numeric_limits<uint64_t>::max());
-  http::read_header(socket, buffer, parser, error);
-  if (error) return failed("no answer");
+  http::read_header(stream, buffer, parser, error);
+  if (error) return Failed("no answer", error.message());
   ClientResponse response{.status = static_cast<int>(parser.get().result_int()), .body = {}};
-  const bool stream = on_data && response.status == 200;
+  const bool hand_on = on_data && response.status == 200;
   std::array<char, 16384> chunk;
   while (!parser.is_done()) {
     parser.get().body().data = chunk.data();
     parser.get().body().size = chunk.size();
     // Some: what has arrived is handed on at once, not when the buffer is full.
-    http::read_some(socket, buffer, parser, error);
+    http::read_some(stream, buffer, parser, error);
     if (error == http::error::need_buffer) error = {};
-    if (error) return failed("the answer was cut off");
+    if (error) return Failed("the answer was cut off", error.message());
     const std::string_view data(chunk.data(), chunk.size() - parser.get().body().size);
     if (data.empty()) continue;
-    if (!stream) {
+    if (!hand_on) {
       response.body += data;
     } else if (!on_data(data)) {
       break;

@@ -1,4 +1,4 @@
-// A blocking HTTP client for the command line: one request, one connection. Plain http only.
+// A blocking HTTP client for the command line: one request, one connection; http and https.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,9 @@ struct Url {
   std::string host;
   std::string port = "80";
   std::string path;  // without a final '/'; a request's own path is appended
+  bool tls = false;
 };
+// http:// where no scheme is given; https:// means TLS and port 443.
 absl::StatusOr<Url> ParseUrl(std::string_view text);
 
 struct ClientResponse {
@@ -24,7 +26,9 @@ struct ClientResponse {
 
 class HttpClient {
  public:
-  HttpClient(Url url, std::string api_key) : url_(std::move(url)), api_key_(std::move(api_key)) {}
+  // `ca_file`: certificates to trust besides the system's; may be empty.
+  HttpClient(Url url, std::string api_key, std::string ca_file = {})
+      : url_(std::move(url)), api_key_(std::move(api_key)), ca_file_(std::move(ca_file)) {}
 
   absl::StatusOr<ClientResponse> Get(const std::string& path) const;
   // With `on_data`, the body of a 200 goes there as it arrives; false cuts the connection.
@@ -34,9 +38,14 @@ class HttpClient {
  private:
   absl::StatusOr<ClientResponse> Send(bool post, const std::string& path, std::string body,
                                       const std::function<bool(std::string_view)>& on_data) const;
+  template <typename Stream>
+  absl::StatusOr<ClientResponse> Exchange(Stream& stream, bool post, const std::string& path,
+                                          std::string body,
+                                          const std::function<bool(std::string_view)>& on_data) const;
+  absl::Status Failed(std::string_view what, const std::string& why) const;
 
   Url url_;
-  std::string api_key_;
+  std::string api_key_, ca_file_;
 };
 
 // Cuts a stream of server-sent events into the payloads of its "data:" lines.

@@ -6,12 +6,14 @@
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
-from fulger_process import Server, run_cases, wait_metric
+from fulger_process import Server, certificate, run_cases, wait_metric
 
 BUILD, MODEL = sys.argv[1], sys.argv[2]
 FULGER = os.path.join(BUILD, "bin", "fulger")
@@ -21,10 +23,10 @@ def bench(*arguments, seconds=100):
     return subprocess.run([FULGER, "bench", *arguments], capture_output=True, text=True, timeout=seconds, check=False)
 
 
-def serve(port, folder, *flags, name="a"):
+def serve(port, folder, *flags, name="a", scheme="http"):
     """The run and its JSON."""
     path = os.path.join(folder, name + ".json")
-    done = bench("serve", "--url", f"http://127.0.0.1:{port}", "--json", path, "--html", path + ".html", "--quiet", *flags)
+    done = bench("serve", "--url", f"{scheme}://127.0.0.1:{port}", "--json", path, "--html", path + ".html", "--quiet", *flags)
     if not os.path.exists(path):
         return done, None
     with open(path, encoding="utf-8") as file:
@@ -42,6 +44,12 @@ def case_the_books_are_the_server_s():
     ]
     with tempfile.TemporaryDirectory() as folder, Server(FULGER, MODEL, "--anchors", "8") as server:
         server.wait_ready()
+        recorded = os.path.join(folder, "recorded.jsonl")
+        with open(recorded, "w", encoding="utf-8") as file:
+            for i in range(3):
+                file.write(json.dumps({"messages": [{"role": "user", "content": f"Question {i}?"}], "max_tokens": 3 + i,
+                                       "ignore_eos": True}) + "\n")
+        runs.append(("--mix", f"file:{recorded}", "--arrivals", "constant:30", "--requests", "7"))
         expected = {"prompt": 0, "generation": 0, "requests": 0}
         for flags in runs:
             done, result = serve(server.port, folder, *flags, "--goal", "ttft:60s,tpot:60s")
@@ -82,6 +90,56 @@ def case_the_books_are_the_server_s():
         assert done.returncode == 3 and "REGRESSION" in done.stdout, done
     done = bench("serve", "--url", f"http://127.0.0.1:{server.port}", "--quiet")
     assert done.returncode == 1 and "connect" in done.stderr, done
+
+
+def case_a_server_behind_tls():
+    """Certificates are checked; what the server says of itself comes the same way. The other clients take https as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate(folder)
+        path = lambda name: os.path.join(folder, name)
+        with open(path("key"), "w", encoding="utf-8") as file:
+            file.write("sesame\n")
+        with Server(FULGER, MODEL, "--tls-certificate", path("cert.pem"), "--tls-key", path("key.pem"),
+                    "--api-key", "sesame") as server:
+            server.trust(path("cert.pem"))
+            server.wait_ready()
+            flags = ("--requests", "6", "--arrivals", "closed:2", "--mix", "random:input=5,output=4", "--api-key-file", path("key"))
+            done, result = serve(server.port, folder, *flags, "--ca-file", path("cert.pem"), scheme="https")
+            assert done.returncode == 0, done
+            assert result["counts"]["succeeded"] == 6 and result["setup"]["model"] == "demo", result["setup"]
+            assert len(result["setup"]["server_info"]["ranks"]) == 1, result["setup"]
+            done, result = serve(server.port, folder, *flags, name="untrusted", scheme="https")
+            assert done.returncode == 1 and "certificate verify failed" in done.stderr and result is None, done
+            done, result = serve(server.port, folder, *flags, name="plain")
+            assert done.returncode == 1 and "no answer" in done.stderr and result is None, done
+            chat = [FULGER, "chat", "--url", f"https://127.0.0.1:{server.port}/", "--api-key", "sesame", "--prompt", "Hi",
+                    "--max-tokens", "4"]
+            told = subprocess.run(chat, env={**os.environ, "SSL_CERT_FILE": path("cert.pem")}, capture_output=True, timeout=60,
+                                  check=False)
+            assert told.returncode == 0 and told.stdout, told
+
+
+def case_a_run_that_is_interrupted_balances():
+    """Ctrl-C: nothing new is sent, what is under way counts as cancelled, and the result is written."""
+    with tempfile.TemporaryDirectory() as folder, Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        path = os.path.join(folder, "cut.json")
+        run = subprocess.Popen([FULGER, "bench", "serve", "--url", f"http://127.0.0.1:{server.port}", "--json", path, "--quiet",
+                                "--arrivals", "closed:3", "--requests", "100000", "--mix", "random:input=4,output=60"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        end = time.monotonic() + 60
+        while server.metric("fulger_generation_tokens_total") < 600:
+            assert run.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        out, log = run.communicate(timeout=60)
+        assert run.returncode == 0, (run.returncode, out, log)
+        with open(path, encoding="utf-8") as file:
+            counts = json.load(file)["counts"]
+        assert counts["cancelled"] > 0 and counts["failed"] == 0 and counts["succeeded"] > 0, counts
+        assert counts["sent"] == counts["succeeded"] + counts["cancelled"], counts
+        wait_metric(server, "fulger_state_slots_used", 0)
+        assert server.stop() == 0
 
 
 class Liar(http.server.BaseHTTPRequestHandler):
