@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -248,6 +249,69 @@ TEST(StepPlannerTest, FourStagesFourGroups) {
   EXPECT_THAT(steps[4], ElementsAre(Pair(7, 1), Pair(8, 1)));
   EXPECT_THAT(steps[5], ElementsAre(Pair(1, 2), Pair(2, 2)));
   EXPECT_THAT(steps[8], ElementsAre(Pair(7, 5), Pair(8, 5)));
+}
+
+// A prompt of 100,000 tokens beside four that decode, and short ones that come meanwhile: no step is longer
+// than the budget, everybody decodes at the pace of before, and who comes has a first token two steps after
+// there is a place.
+TEST(StepPlannerTest, AHugePromptDelaysNobodyByMoreThanTheBudget) {
+  constexpr int64_t kHuge = 100'000, kBudget = 512, kDecoding = 4;
+  for (const int64_t stages : {1, 4}) {
+    SCOPED_TRACE(testing::Message() << stages << " stages");
+    PlannerConfig config = SmallConfig();
+    config.blocks = 40'000;
+    config.slots = config.max_running = 8;
+    config.step_tokens = kBudget;
+    config.stages = stages;
+    StepPlanner planner(config);
+    std::vector<std::unique_ptr<Sequence>> decoding;
+    uint64_t order = 0, planned = 0, answered = 0;
+    for (int64_t i = 0; i < kDecoding; ++i) {
+      decoding.push_back(MakeSequence(++order, 3, 5'000));
+      planner.Add(decoding.back().get());
+    }
+    const auto turn = [&] {
+      std::shared_ptr<const v1::StepPlan> made;
+      while (auto plan = planner.Next()) {
+        ++planned;
+        made = plan;
+      }
+      Answer(&planner, ++answered, 7);
+      return made;
+    };
+    for (int i = 0; i < 20; ++i) turn();
+    const auto huge = MakeSequence(++order, kHuge, 2);
+    planner.Add(huge.get());
+    std::vector<uint64_t> last(kDecoding, planned);
+    std::unique_ptr<Sequence> quick;
+    uint64_t quick_since = 0, quick_served = 0, steps = 0;
+    while (huge->generated() == 0) {
+      const auto plan = turn();
+      ASSERT_NE(plan, nullptr);
+      ASSERT_LT(++steps, 600u);
+      int64_t tokens = 0;
+      for (const v1::Row& row : plan->rows()) tokens += row.count();
+      EXPECT_LE(tokens, kBudget);
+      for (size_t i = 0; i < decoding.size(); ++i) {
+        const bool runs = std::ranges::any_of(
+            plan->rows(), [&](const v1::Row& row) { return row.sequence() == decoding[i]->id; });
+        if (runs) last[i] = plan->step();
+        EXPECT_LE(plan->step() - last[i], static_cast<uint64_t>(stages) - 1) << "decoding sequence " << i;
+      }
+      if (quick == nullptr && steps % 40 == 0) {
+        quick = MakeSequence(++order, 100, 2);
+        planner.Add(quick.get());
+        quick_since = planned;
+      } else if (quick != nullptr && quick->generated() > 0) {
+        EXPECT_LE(answered - quick_since, 2 + static_cast<uint64_t>(planner.in_flight()));
+        planner.Remove(quick.get());
+        quick.reset();
+        ++quick_served;
+      }
+    }
+    EXPECT_LE(steps, kHuge / (kBudget / 2 - kDecoding)) << "and it goes on itself";
+    EXPECT_GE(quick_served, 2u);
+  }
 }
 
 TEST(StepPlannerTest, AnswersComeInOrder) {

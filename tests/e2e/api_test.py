@@ -12,10 +12,13 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import uuid
 import zlib
 
@@ -162,6 +165,7 @@ def case_a_cut_answer_is_continued_where_it_was_kept():
                             ([partial, {"role": "user", "content": "Go on."}], {})):
             usage = server.chat(body(talk + more, max_tokens=4, explain_cache=True, **flags))["usage"]
             assert usage["prompt_tokens_details"]["cached_tokens"] == kept, (kept, usage)
+        assert server.metric("fulger_prefix_cache_hit_tokens_total") == 2 * kept
         # The same without the cache is the same.
         again = body(talk + [partial], max_tokens=30, continue_final_message=True, add_generation_prompt=False)
         cached = server.chat(again)
@@ -293,6 +297,18 @@ def check_tools(server):
     several = server.chat(conversation(tools=TOOLS, tool_choice="required", max_tokens=300, seed=5))["choices"][0]
     for call in several["message"]["tool_calls"][:-1]:  # the last may be cut
         check_call(call)
+    # A form beside tools: calls, or a value of it.
+    kinds = set()
+    pet = {"type": "json_schema", "json_schema": {"name": "pet", "schema": {"enum": ["cat", "dog"]}}}
+    for seed in range(12):
+        answer = server.chat(conversation(tools=TOOLS, response_format=pet, seed=seed, temperature=2))["choices"][0]
+        kinds.add(answer["finish_reason"])
+        if answer["finish_reason"] == "stop":
+            assert json.loads(answer["message"]["content"]) in ("cat", "dog"), answer
+        elif answer["finish_reason"] == "tool_calls":
+            for call in answer["message"]["tool_calls"]:
+                check_call(call)
+    assert kinds >= {"stop", "tool_calls"}, kinds
     # Streamed: the pieces joined are the whole.
     body = conversation(tools=TOOLS, tool_choice=named, seed=7)
     whole = server.chat(body)["choices"][0]["message"]["tool_calls"][0]["function"]
@@ -342,7 +358,7 @@ def case_keys_certificates_and_limits():
             with open(path("keys"), "w", encoding="utf-8") as file:
                 file.write(text)
 
-        keys("alice a1 max-requests=1\nbob b1\n")
+        keys("alice a1 max-requests=1\nbob b1\ndora d1 max-tokens=60\n")
         with Server(FULGER, MODEL, "--api-keys-file", path("keys"), "--tls-certificate", path("cert.pem"), "--tls-key",
                     path("key.pem"), "--max-sequences", "1", "--max-queued-requests", "2") as server:
             server.trust(path("cert.pem"))
@@ -370,6 +386,16 @@ def case_keys_certificates_and_limits():
             wait_metric(server, "fulger_requests_waiting", 0)
             waiting[1].close()
             wait_metric(server, "fulger_state_slots_used", 0)
+            # Dora's prompts may have 60 tokens together; one alone may be longer.
+            server.key = "d1"
+            hers = server.open("/v1/completions", long)
+            hers.readline()
+            status, answer, headers = server.call("POST", "/v1/completions", completion())
+            assert status == 429 and "dora has" in answer["error"]["message"] and "tokens" in answer["error"]["message"], answer
+            assert int(headers["Retry-After"]) >= 1, headers
+            hers.close()
+            wait_metric(server, "fulger_state_slots_used", 0)
+            server.key = "b1"
             whole = server.open("/v1/completions", completion(max_tokens=3000), wait=False)
             wait_metric(server, "fulger_state_slots_used", 1)
             whole.close()
@@ -378,6 +404,12 @@ def case_keys_certificates_and_limits():
             status, answer, headers = server.call("POST", "/v1/completions", completion(max_tokens=3000),
                                                   {"x-request-timeout": "0.3"})
             assert status == 504 and headers["x-should-retry"] == "false", (status, answer)
+            wait_metric(server, "fulger_state_slots_used", 0)
+            connection = server.connect()  # the same amid a stream
+            connection.request("POST", "/v1/completions", json.dumps(long), server.headers({"x-request-timeout": "0.3"}))
+            events = connection.getresponse().read().decode().split("\n\n")
+            connection.close()
+            assert events[-2:] == ["data: [DONE]", ""] and "time is up" in events[-3] and '"error"' in events[-3], events[-3:]
             wait_metric(server, "fulger_state_slots_used", 0)
             # SIGHUP reads the keys again; a file that is wrong changes nothing.
             keys("carol c1\n")
@@ -389,6 +421,23 @@ def case_keys_certificates_and_limits():
             keys("carol\n")
             server.process.send_signal(signal.SIGHUP)
             server.wait_line("SIGHUP: the API keys stay as they were")
+            assert server.post("/v1/completions", completion())[0] == 200
+            # And the certificate: who trusts the new one alone gets in from then on.
+            keys("carol c1\n")
+            certificate(folder)
+            server.trust(path("cert.pem"))
+            try:
+                server.get("/health")
+            except ssl.SSLError as error:
+                assert "certificate verify failed" in str(error), error
+            else:
+                raise AssertionError("the new certificate was there before SIGHUP")
+            before = sum("SIGHUP: keys and certificate read" in line for line in server.lines)
+            server.process.send_signal(signal.SIGHUP)
+            end = time.monotonic() + 20
+            while sum("SIGHUP: keys and certificate read" in line for line in list(server.lines)) == before:
+                assert time.monotonic() < end
+                time.sleep(0.02)
             assert server.post("/v1/completions", completion())[0] == 200
             assert server.stop() == 0
 
@@ -492,6 +541,163 @@ def case_a_server_that_drains_lets_nobody_in():
         events = list(stream)
         assert events[-1] == "[DONE]" and events[-2]["choices"][0]["finish_reason"] == "length", events[-2:]
         assert server.process.wait(60) == 0
+
+
+def case_a_drain_that_takes_too_long_is_cut():
+    """What has not ended within --drain-timeout is told so, streaming, waiting for a whole answer, or waiting for a place."""
+    with Server(FULGER, MODEL, "--drain-timeout", "1", "--max-sequences", "2") as server:
+        server.wait_ready()
+        endless = {"max_tokens": 8000, "ignore_eos": True}
+        stream = server.stream(conversation(**endless))
+        next(stream)
+        whole = [server.open("/v1/chat/completions", conversation(**endless), wait=False) for _ in range(2)]
+        wait_metric(server, "fulger_requests_waiting", 1)
+        server.process.send_signal(signal.SIGTERM)
+        events = list(stream)
+        assert events[-1] == "[DONE]" and "stopping" in events[-2]["error"]["message"], events[-2:]
+        for connection in whole:
+            answer = connection.getresponse()
+            error = json.loads(answer.read())["error"]
+            assert answer.status == 503 and answer.getheader("Retry-After") and "stopping" in error["message"], (answer.status, error)
+            connection.close()
+        assert server.process.wait(30) == 0
+        server.wait_line("stopped")
+
+
+def case_fields_reach_the_model():
+    """Each field that shapes an answer does so through a real server; what is unknown is ignored, with a word in the debug log."""
+    with Server(FULGER, MODEL, "--log-level", "debug", "--max-queued-requests", "5000") as server:
+        server.wait_ready()
+        info = server.info()
+        assert {"version", "device", "transport", "layout", "dtypes", "limits", "ranks", "replicas"} <= set(info), info
+        assert info["limits"]["max_queued_requests"] == 5000 and info["limits"]["max_context"] == 8192, info["limits"]
+        ids = {letter: server.ok("/tokenize", {"model": "demo", "prompt": letter})["tokens"][0] for letter in "abcxyz"}
+        ask = lambda **more: server.ok("/v1/completions", completion(**more))
+        one = lambda **more: ask(**more)["choices"][0]
+        few = {"allowed_token_ids": [ids[letter] for letter in "abc"], "temperature": 1, "max_tokens": 40}
+        text = one(**few, seed=1)["text"]
+        assert len(text) == 40 and set(text) <= set("abc") and len(set(text)) > 1, text
+        assert text == one(**few, seed=1)["text"] != one(**few, seed=2)["text"]
+        assert one(logit_bias={str(ids["x"]): 100})["text"] == "x" * 8
+        assert "a" not in one(**few, seed=1, logit_bias={str(ids["a"]): -100})["text"]
+        # Never the same letter twice; or the same one only.
+        assert len(set(one(**{**few, "max_tokens": 3}, seed=1, frequency_penalty=2, logit_bias={str(i): 90 for i in few["allowed_token_ids"]},
+                           presence_penalty=2, repetition_penalty=100)["text"])) == 3
+        assert set(one(**few, seed=1, top_k=1)["text"]) == set(one(**few, seed=3, top_p=1e-6)["text"]) == set(
+            one(**few, seed=4, min_p=1)["text"])
+        # Ends: a string across tokens, with and without it; an id; and not before min_tokens.
+        stop = text[11:14]
+        at = text.index(stop)
+        cut = one(**few, seed=1, stop=["never", stop])
+        assert (cut["text"], cut["finish_reason"], cut["stop_reason"]) == (text[:at], "stop", stop), cut
+        assert one(**few, seed=1, stop=stop, include_stop_str_in_output=True)["text"] == text[:at] + stop
+        first_c = text.index("c")
+        by_id = one(**few, seed=1, stop_token_ids=[ids["c"]])
+        assert (by_id["text"], by_id["finish_reason"], by_id["stop_reason"]) == (text[:first_c], "stop", ids["c"]), by_id
+        later = one(**few, seed=1, stop_token_ids=[ids["c"]], min_tokens=first_c + 3)
+        assert len(later["text"]) >= first_c + 3 and "c" not in later["text"], later
+        # Several answers and several prompts: each prompt counted once.
+        several = ask(**few, seed=1, n=3)
+        texts = [choice["text"] for choice in several["choices"]]
+        assert texts[0] == text and len(set(texts)) == 3, texts
+        assert several["usage"]["completion_tokens"] == 120
+        assert several["usage"]["prompt_tokens"] == ask()["usage"]["prompt_tokens"]
+        both = ask(**few, seed=1, prompt=[PROMPT, "Other."])
+        assert both["choices"][0]["text"] == text and both["usage"]["completion_tokens"] == 80, both
+        # The end of a long prompt, and the prompt again.
+        short = ask(**few, seed=1, truncate_prompt_tokens=5)
+        tail = server.ok("/tokenize", {"model": "demo", "prompt": PROMPT})["tokens"][-5:]
+        assert short["usage"]["prompt_tokens"] == 5 and short["choices"][0]["text"] == one(**few, seed=1, prompt=tail)["text"]
+        assert one(**few, seed=1, echo=True)["text"] == PROMPT + text
+        chat = server.chat(conversation(max_tokens=3, logprobs=True, top_logprobs=2, ignore_eos=True))["choices"][0]
+        assert len(chat["logprobs"]["content"]) == 3, chat
+        for token in chat["logprobs"]["content"]:
+            top = [entry["logprob"] for entry in token["top_logprobs"]]
+            assert len(top) == 2 and top == sorted(top, reverse=True) and token["logprob"] <= 0, token
+        # Streamed with the usage in every chunk, as guidellm asks for it.
+        counts = [event["usage"]["completion_tokens"] for event in server.stream(conversation(
+            max_tokens=5, ignore_eos=True, stream_options={"include_usage": True, "continuous_usage_stats": True})) if event != "[DONE]"]
+        assert counts == [1, 2, 3, 4, 5, 5], counts
+        body = {"model": "demo", "prompt": "x", "max_tokens": 1, "from_the_future": 1, "user": "u"}
+        assert server.call("POST", "/v1/completions", body, {"x-request-id": "curious"})[0] == 200
+        server.wait_line(r'request curious: fields that mean nothing here: \["from_the_future","user"\]', 20)
+        assert server.stop() == 0
+
+
+def json_schema(schema, **more):
+    return conversation(max_tokens=30, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, **more)
+
+
+def hostile_bodies():
+    """Requests that would be never done with, if they were taken at their word."""
+    wide = {f"p{i}": {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "(a|b)*a(a|b){9}"}]} for i in range(200)}
+    deep = {"type": "string"}
+    for _ in range(11):  # twice as long each time
+        deep = {"type": "array", "maxItems": 50, "items": {"anyOf": [deep, {"type": "object", "properties": {"x": deep}}]}}
+    yield "schemas within schemas, twice each", json_schema(deep)
+    yield "many properties, each an automaton", json_schema({"type": "object", "properties": wide})
+    yield "patterns that must all hold", json_schema(
+        {"type": "string", "allOf": [{"pattern": f"(a|b)*a(a|b){{{n}}}c*"} for n in range(5, 12)]})
+    yield "a schema that is itself", json_schema({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"})
+    yield "a schema that never ends", json_schema(
+        {"$defs": {"a": {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/a"}}}}, "$ref": "#/$defs/a"})
+    yield "branches of branches", json_schema(
+        {"$defs": {"a": {"anyOf": [{"allOf": [{"$ref": "#/$defs/b"}, {"minLength": n}]} for n in range(60)]},
+                   "b": {"anyOf": [{"pattern": "x" * n} for n in range(1, 60)]}}, "$ref": "#/$defs/a"})
+    yield "unique items", json_schema(
+        {"type": "array", "uniqueItems": True, "items": {"enum": list(range(30))}, "minItems": 15})
+    yield "long strings of a pattern", json_schema({"type": "string", "pattern": "^([a-z]{3,9} )+$", "minLength": 4000, "maxLength": 4096})
+    for pattern in ("^(a+)+$", "^(a|aa)+$", "(.*)*x", "^(([a-z])+.)+[A-Z]([a-z])+$", "(x+x+)+y", "((((a{1,40}){1,40}){1,40}){1,40})",
+                    "(a?){200}a{200}", "[" + "".join(f"\\u{0x4000 + 3 * i:04x}" for i in range(2000)) + "]{1,50}"):
+        yield f"pattern {pattern[:30]}", json_schema({"type": "string", "pattern": pattern})
+    yield "an enum of many", json_schema({"enum": ["v" * 40 + str(i) for i in range(20000)]})
+    yield "numbers of many steps", json_schema({"type": "number", "multipleOf": 0.000001, "minimum": 0, "maximum": 1e12})
+    yield "many tools", conversation(max_tokens=20, tool_choice="required", tools=[
+        {"type": "function", "function": {"name": f"f{i}", "strict": True, "parameters": {
+            "type": "object", "properties": {"x": {"type": "string", "pattern": "(a|b)*a(a|b){7}"}}}}} for i in range(100)])
+    yield "many choices", completion(n=128, max_tokens=2)
+    yield "many stops", completion(stop=["s" * 2000 + str(i) for i in range(64)])
+    yield "a text of one word", completion(prompt="a" * 2_000_000)
+    yield "a text of marks", completion(prompt="'" * 300_000 + "\u0300" * 100_000)
+    yield "arguments that are no JSON", {"model": "demo", "max_tokens": 2, "messages": [
+        {"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{" * 50000}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "y"}]}
+
+
+def case_hostile_requests_hold_up_nobody():
+    with Server(FULGER, MODEL) as server:
+        server.wait_ready()
+        bodies = list(hostile_bodies())
+        told, failed = {}, []
+
+        def send(share):
+            for name, body in share:
+                begin = time.monotonic()
+                try:
+                    status, answer = server.post("/v1/chat/completions" if "messages" in body else "/v1/completions", body)
+                    told[name] = (status, round(time.monotonic() - begin, 2), answer.get("error", {}).get("message", "")[:90])
+                except Exception as error:  # a thread's error would be lost
+                    failed.append((name, error))
+
+        senders = [threading.Thread(target=send, args=(bodies[i::3],)) for i in range(3)]
+        for sender in senders:
+            sender.start()
+        waits = []
+        while any(sender.is_alive() for sender in senders):
+            begin = time.monotonic()
+            server.ok("/v1/completions", completion())
+            assert server.get("/health/ready")[0] == 200
+            waits.append(time.monotonic() - begin)
+        for name, entry in told.items():
+            print(*entry, name)
+        print(f"{len(waits)} others were answered meanwhile, the slowest after {max(waits):.2f} s")
+        assert not failed, failed
+        assert len(told) == len(bodies)
+        bad = {name: entry for name, entry in told.items() if entry[0] not in (200, 400)}
+        assert not bad, bad
+        wait_metric(server, "fulger_state_slots_used", 0)
+        assert server.stop() == 0
 
 
 if __name__ == "__main__":

@@ -264,6 +264,20 @@ TEST_F(CancelTest, AGrpcClientCancelsItsCall) {
   ExpectFreedOverGrpc([](grpc::ClientContext* call) { call->TryCancel(); });
 }
 
+// Its own clock ends the call: nobody sends anything.
+TEST_F(CancelTest, AGrpcClientsDeadlinePasses) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  auto reader = stub_->Generate(&context, Request("leaver", kLeaverPrompt, kLeaverTokens));
+  v1::GenerateResponse response;
+  ExpectFreed(1, [&] {
+    while (reader->Read(&response)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
+  ExpectUndisturbed();
+}
+
 TEST_F(CancelTest, AGrpcClientCancelsByName) {
   ExpectFreedOverGrpc([this](grpc::ClientContext*) {
     grpc::ClientContext other;

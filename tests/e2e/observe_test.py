@@ -34,6 +34,17 @@ VLLM = {
                  "request_prefill_time_seconds request_decode_time_seconds request_prompt_tokens "
                  "request_generation_tokens request_params_max_tokens iteration_tokens_total",
 }
+SECONDS = "0.3 0.5 0.8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680"
+TOKEN_SECONDS = "0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1 2.5 5 7.5 10 20 40 80"
+UP_TO_THE_CONTEXT = "1 2 5 10 20 50 100 200 500 1000 2000 5000"
+BUCKETS = {
+    "time_to_first_token_seconds": "0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 20 40 80 160 640 2560",
+    "inter_token_latency_seconds": TOKEN_SECONDS, "request_time_per_output_token_seconds": TOKEN_SECONDS,
+    **{f"{name}_seconds": SECONDS for name in ("e2e_request_latency", "request_queue_time", "request_inference_time",
+                                               "request_prefill_time", "request_decode_time")},
+    **{name: UP_TO_THE_CONTEXT for name in ("request_prompt_tokens", "request_generation_tokens", "request_params_max_tokens")},
+    "iteration_tokens_total": "1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384",
+}
 OWN = {
     "gauge": "requests_running requests_waiting kv_blocks kv_blocks_used state_slots state_slots_used anchors "
              "cache_config_info pictures_encoding pictures_kept feature_cache_bytes last_step_age_seconds rank_up "
@@ -59,7 +70,7 @@ def load(server):
     """A little of everything that metrics count."""
     for _ in range(2):
         server.chat(with_picture())
-    server.chat({"model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello."}]})
+    server.chat({"model": "demo", "max_tokens": 5, "ignore_eos": True, "messages": [{"role": "user", "content": "Hello."}]})
     assert server.post("/v1/chat/completions", {"model": "demo", "messages": 3})[0] == 400
 
 
@@ -76,6 +87,35 @@ def series(text, name):
 def promtool(text):
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     return done.returncode, [line for line in (done.stderr + done.stdout).splitlines() if line]
+
+
+def check_vllm_table(text):
+    """Buckets, labels and values as existing dashboards expect them, after three requests that ended by length."""
+    assert set(BUCKETS) == set(VLLM["histogram"].split())
+    common = {("engine", "0"), ("model_name", "demo")}
+    for name, bounds in BUCKETS.items():
+        found = []
+        for labels in series(text, f"vllm:{name}_bucket"):
+            assert set(labels) - {pair for pair in labels if pair[0] == "le"} == common, labels
+            found.append(float(dict(labels)["le"]))
+        assert found == [*map(float, bounds.split()), float("inf")], (name, found)
+        if name != "iteration_tokens_total":
+            count = series(text, f"vllm:{name}_count")[tuple(sorted(common))]
+            assert count == (12 + 12 + 5 - 3 if name == "inter_token_latency_seconds" else 3), (name, count)
+    value = lambda name: series(text, f"vllm:{name}")[tuple(sorted(common))]
+    for kind in ("gauge", "counter"):
+        for name in VLLM[kind].split():
+            for labels in series(text, f"vllm:{name}"):
+                assert common <= set(labels), (name, labels)
+    ended = {dict(labels)["finished_reason"]: count for labels, count in series(text, "vllm:request_success_total").items()}
+    assert ended == {"stop": 0, "length": 3, "abort": 0, "error": 0}, ended
+    assert (value("num_requests_running"), value("num_requests_waiting"), value("num_preemptions_total")) == (0, 0, 0)
+    assert 0 <= value("kv_cache_usage_perc") <= 1
+    assert value("generation_tokens_total") == 12 + 12 + 5
+    assert value("prefix_cache_queries_total") == value("prompt_tokens_total") > value("prefix_cache_hits_total") == 0  # short prompts
+    assert (value("mm_cache_queries_total"), value("mm_cache_hits_total")) == (2, 1)
+    config = dict(next(iter(series(text, "vllm:cache_config_info"))))
+    assert config["block_size"] == "16" and int(config["num_gpu_blocks"]) > 0, config
 
 
 def case_metrics():
@@ -109,6 +149,7 @@ def case_metrics():
         assert series(text, "fulger_rank_tiles_total")[("rank", "4"), ("replica", "0")] > 1
         assert list(series(text, "fulger_pictures_known_total").values()) == [1], "the second time it was known"
         assert sum(series(text, "fulger_requests_rejected_total").values()) == 1
+        check_vllm_table(text)
         queued = series(text, "vllm:request_queue_time_seconds_count")
         assert queued == {(("engine", "0"), ("model_name", "demo")): 3}, queued
         assert server.stop() == 0
