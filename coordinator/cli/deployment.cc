@@ -152,6 +152,7 @@ EngineConfig MakeEngineConfig(const DeploymentFlags& flags, const Layout& layout
       (flags.anchor_interval + flags.block_size - 1) / flags.block_size * flags.block_size;
   engine.max_step_tokens = flags.max_step_tokens;
   engine.max_context = budget.max_context;
+  engine.feature_cache_bytes = flags.feature_cache_mib << 20;
   engine.feature_row_bytes = config.text.hidden * static_cast<int64_t>(ByteSize(DType::kF32));
   return engine;
 }
@@ -223,6 +224,10 @@ void AddDeploymentFlags(CLI::App* app, DeploymentFlags* flags, const std::string
       "0: none")
       ->check(CLI::NonNegativeNumber);
   add("--max-step-tokens", flags->max_step_tokens, "tokens of one forward pass")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  add("--feature-cache", flags->feature_cache_mib,
+      "MiB of encoded pictures that are kept for requests to come, where they were encoded; at least what "
+      "one picture takes")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   app->add_option("--cache-tokens", flags->cache_tokens,
                   "tokens of KV cache; default: from memory, see the log")

@@ -45,6 +45,7 @@ struct DeploymentFlags {
   bool slots_were_named = false;  // --max-sequences or --anchors: memory does not lower them
   int64_t anchor_interval = 2048;
   int64_t max_step_tokens = 2048;
+  int64_t feature_cache_mib = 1024;
   int64_t max_queued_requests = 1024;  // of the server; no flag for other programs
   int64_t cache_tokens = 0;
   int64_t block_size = 16;

@@ -100,7 +100,8 @@ std::string ServerInfoJson(Deployment& deployment, const std::string& model_name
                  {"max_queued_requests", flags.max_queued_requests},
                  {"anchors", flags.anchors},
                  {"anchor_interval", flags.anchor_interval},
-                 {"max_step_tokens", flags.max_step_tokens}}},
+                 {"max_step_tokens", flags.max_step_tokens},
+                 {"feature_cache_bytes", flags.feature_cache_mib << 20}}},
                {"replicas", Json::array()},
                {"ranks", Json::array()}};
   const EngineStats stats = deployment.engine().Stats();

@@ -481,6 +481,14 @@ def case_a_batch_survives_a_kill():
             assert server.stop() == 0
 
 
+def png(width, height, rows):
+    """A grey picture with a header of this size, as a data URL."""
+    data = b"\x89PNG\r\n\x1a\n"
+    for chunk in (struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(rows), b"IEND"):
+        data += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
 def case_bad_clients_hold_up_nobody():
     with Server(FULGER, MODEL) as server:
         server.wait_ready()
@@ -516,10 +524,7 @@ def case_bad_clients_hold_up_nobody():
             status, answer, _ = server.call("POST", "/v1/completions", body.encode("latin-1"))
             assert status == 400 and words in answer["error"]["message"], answer
         # A small file that says it is a huge picture: judged by its header.
-        png = b"\x89PNG\r\n\x1a\n"
-        for chunk in (struct.pack(">4sIIBBBBB", b"IHDR", 60000, 60000, 8, 2, 0, 0, 0), b"IDAT" + bytes(64), b"IEND"):
-            png += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        picture = "data:image/png;base64," + base64.b64encode(png).decode()
+        picture = png(60000, 60000, bytes(64))
         status, answer, _ = server.call("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [
             {"type": "image_url", "image_url": {"url": picture}}]}]})
         assert status == 400 and "60000" in answer["error"]["message"], answer
@@ -621,6 +626,31 @@ def case_fields_reach_the_model():
         body = {"model": "demo", "prompt": "x", "max_tokens": 1, "from_the_future": 1, "user": "u"}
         assert server.call("POST", "/v1/completions", body, {"x-request-id": "curious"})[0] == 200
         server.wait_line(r'request curious: fields that mean nothing here: \["from_the_future","user"\]', 20)
+        assert server.stop() == 0
+
+
+def case_kept_pictures_are_bounded():
+    """By bytes: of many different pictures the last ones stay, and one of those is not encoded again."""
+    with Server(FULGER, MODEL, "--feature-cache", "1", "--anchors", "0") as server:
+        limit = server.wait_ready().info()["limits"]["feature_cache_bytes"]
+        assert limit == 1 << 20, limit
+
+        def show(grey):
+            server.chat(conversation(max_tokens=1, messages=[{"role": "user", "content": [
+                {"type": "image_url", "image_url": {"url": png(300, 200, (b"\x00" + bytes([grey]) * 300) * 200)}}, {"type": "text", "text": "?"}]}]))
+
+        show(0)
+        each = server.metric("fulger_feature_cache_bytes")
+        room = int(limit // each)
+        assert 1 < room < 200, (limit, each)
+        for grey in range(1, room + 5):
+            show(grey)
+            assert server.metric("fulger_feature_cache_bytes") <= limit
+        assert server.metric("fulger_pictures_kept") == room
+        show(room + 4)  # the last one
+        assert server.metric("fulger_pictures_encoded_total") == room + 5
+        show(0)  # the first one had to go
+        assert server.metric("fulger_pictures_encoded_total") == room + 6
         assert server.stop() == 0
 
 
