@@ -245,7 +245,7 @@ absl::StatusOr<ExamReport> Examine(const Flags& flags) {
     ASSIGN_OR_RETURN(const int slots, SlotsOf(flags.hosts));
     if (options.ranks == 0) options.ranks = slots;
   }
-  if (options.ranks == 0 && !d.wait_for_workers) options.ranks = d.tp * d.pp + d.vision;
+  if (options.ranks == 0 && !d.wait_for_workers) options.ranks = d.layout.tp * d.layout.pp + d.layout.vision;
   ASSIGN_OR_RETURN(const DeviceList devices, ParseDeviceList(d.device));
   if (options.ranks > 1 && options.transport.empty()) options.transport = devices.gpu ? "nccl" : "mpi";
   if (d.launch_seconds > 0) options.launch = std::chrono::seconds(d.launch_seconds);
