@@ -12,8 +12,8 @@
 #include <system_error>
 
 #include "base/file.h"
-#include "base/output_file.h"
 #include "base/log.h"
+#include "base/output_file.h"
 #include "base/sha256.h"
 #include "base/version.h"
 
