@@ -26,8 +26,9 @@ absl::StatusOr<CheckpointFacts> FactsOfCopy(const std::string& dir, bool allow_s
   }
   if (!changed.ok()) LogWarn("{}: {}; served as it is (--allow-stale-copy)", dir, Message(changed));
   if (!note.empty()) LogInfo("{}: {}", dir, note);
-  return CheckpointFacts{
-      .fingerprint = copy.fingerprint, .dtype = Held(copy.manifest.dtype), .copy = std::move(copy)};
+  CheckpointFacts facts{.fingerprint = copy.fingerprint, .dtype = Held(copy.manifest.dtype), .copy = {}};
+  facts.copy = std::move(copy);
+  return facts;
 }
 
 }  // namespace

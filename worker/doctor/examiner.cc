@@ -95,7 +95,8 @@ absl::Status Examiner::Look(const v1::Look& look, v1::Examined* found) {
   Doing("looking at the device");
   absl::StatusOr<std::unique_ptr<Device>> device =
       MakeDevice(options_.device, {.threads = options_.threads, .kernels = options_.kernels});
-  if (device.ok()) {
+  const absl::Status made = device.status();
+  if (made.ok()) {
     device_ = *std::move(device);
     rank->set_device(device_->Describe());
     rank->set_arithmetic(device_->Arithmetic());
@@ -110,7 +111,7 @@ absl::Status Examiner::Look(const v1::Look& look, v1::Examined* found) {
         {.dir = dir, .read_seconds = look.read_seconds(), .reader = look.reader(), .readers = look.readers()},
         kFilesDeadline + reading);
   }
-  return device.ok() ? absl::OkStatus() : device.status();
+  return made;
 }
 
 absl::Status Examiner::Connect(const v1::Connect& connect, v1::Examined* found) {
