@@ -12,7 +12,6 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/engine_test_util.h"
 #include "tests/model/golden_run.h"
-#include "tests/support/golden_checkpoint.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/thread_backend.h"
 
@@ -50,16 +49,8 @@ class AnchorTest : public testing::Test {
     EngineRequest request =
         MakeRequest("r" + std::to_string(++requests_), made->prompt, made->sampling.max_tokens());
     request.sampling.set_logprobs(-1);
-    for (size_t i = 0; i < made->pictures.size(); ++i) {
-      PictureTiles tiles = GoldenPicture(checkpoint_->golden().images()[i], config_.vision->image_size, i);
-      request.images.push_back({.position = made->pictures[i].position,
-                                .image = std::make_shared<PreparedImage>(
-                                    PreparedImage{.key = tiles.key,
-                                                  .tiles = {tiles.pixels.begin(), tiles.pixels.end()},
-                                                  .tile_count = tiles.tiles,
-                                                  .height = tiles.height,
-                                                  .width = tiles.width,
-                                                  .tokens = made->pictures[i].rows})});
+    if (!made->pictures.empty()) {
+      request.images = GoldenImages(checkpoint_->golden(), *made, config_.vision->image_size);
     }
     request.use_anchors = use_anchors;
     const auto prompt = static_cast<int64_t>(request.prompt.size());

@@ -3,7 +3,26 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/support/golden_checkpoint.h"
+
 namespace fulger {
+
+std::vector<ImageSpan> GoldenImages(const golden::ModelCase& golden, const DriverRequest& request,
+                                    int64_t tile_side) {
+  std::vector<ImageSpan> images;
+  for (size_t i = 0; i < request.pictures.size(); ++i) {
+    PictureTiles tiles = GoldenPicture(golden.images()[i], tile_side, i);
+    images.push_back({.position = request.pictures[i].position,
+                      .image = std::make_shared<PreparedImage>(
+                          PreparedImage{.key = tiles.key,
+                                        .tiles = {tiles.pixels.begin(), tiles.pixels.end()},
+                                        .tile_count = tiles.tiles,
+                                        .height = tiles.height,
+                                        .width = tiles.width,
+                                        .tokens = request.pictures[i].rows})});
+  }
+  return images;
+}
 
 ThreadBackend::~ThreadBackend() { Stop(); }
 

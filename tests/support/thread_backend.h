@@ -10,9 +10,16 @@
 #include <vector>
 
 #include "coordinator/engine/backend.h"
+#include "coordinator/engine/types.h"
+#include "tests/golden/model/golden.h"
+#include "tests/support/plan_builder.h"
 #include "tests/support/thread_replica.h"
 
 namespace fulger {
+
+// The pictures of a golden case's request, as the engine takes them. `tile_side` in pixels.
+std::vector<ImageSpan> GoldenImages(const golden::ModelCase& golden, const DriverRequest& request,
+                                    int64_t tile_side);
 
 // Up and Down from the test's thread; the rest is the engine's.
 class ThreadBackend final : public Backend {
