@@ -42,4 +42,14 @@ absl::StatusOr<std::string> DeviceAt(const DeviceList& list, int place, int rank
   return fmt::format("cuda:{}", list.ordinals[static_cast<size_t>(index)]);
 }
 
+absl::StatusOr<std::vector<std::string>> DevicesAt(const DeviceList& list, int place, int count,
+                                                   int ranks_per_device) {
+  std::vector<std::string> names;
+  for (int i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(std::string name, DeviceAt(list, place + i, ranks_per_device));
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
 }  // namespace fulger

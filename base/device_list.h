@@ -21,5 +21,8 @@ absl::StatusOr<DeviceList> ParseDeviceList(std::string_view spec);
 // `ranks_per_device` of them that follow each other share a GPU. INVALID_ARGUMENT where the list is too
 // short, with what to say instead.
 absl::StatusOr<std::string> DeviceAt(const DeviceList& list, int place, int ranks_per_device);
+// Those of `count` ranks from `place` on.
+absl::StatusOr<std::vector<std::string>> DevicesAt(const DeviceList& list, int place, int count,
+                                                   int ranks_per_device);
 
 }  // namespace fulger

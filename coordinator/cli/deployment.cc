@@ -52,17 +52,6 @@ absl::Status CheckDevice(const DeploymentFlags& flags, const Layout& layout, con
   return absl::OkStatus();
 }
 
-// Of the ranks of replica `index`, which follow those of the replicas before it on this host.
-absl::StatusOr<std::vector<std::string>> DevicesOf(const DeploymentFlags& flags, const DeviceList& devices,
-                                                   int ranks, int index) {
-  std::vector<std::string> names;
-  for (int r = 0; r < ranks; ++r) {
-    ASSIGN_OR_RETURN(std::string name, DeviceAt(devices, index * ranks + r, flags.ranks_per_device));
-    names.push_back(std::move(name));
-  }
-  return names;
-}
-
 std::string FolderName(const std::string& dir) {
   const std::filesystem::path path = std::filesystem::absolute(dir).lexically_normal();
   return (path.has_filename() ? path : path.parent_path()).filename().string();
@@ -114,8 +103,10 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const DeploymentFlags& flags, 
   options.wait_for_workers = flags.wait_for_workers;
   options.launch.worker_binary =
       flags.worker_binary.empty() ? BesideThisProgram("fulger-worker") : flags.worker_binary;
-  if (!flags.wait_for_workers && devices.gpu) {
-    ASSIGN_OR_RETURN(options.launch.devices, DevicesOf(flags, devices, plan.layout.ranks(), index));
+  if (!flags.wait_for_workers) {  // the ranks of a replica follow those of the replicas before it
+    const int ranks = plan.layout.ranks();
+    ASSIGN_OR_RETURN(options.launch.devices,
+                     DevicesAt(devices, index * ranks, ranks, flags.ranks_per_device));
     options.launch.ranks_per_device = flags.ranks_per_device;
   }
   options.launch.threads_per_rank = flags.threads;

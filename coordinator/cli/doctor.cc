@@ -272,13 +272,10 @@ absl::StatusOr<ExamReport> Examine(const Flags& flags) {
           .control_address = dialled,
           .ranks = options.ranks,
           .mpi = (options.ranks > 1 && !devices.gpu) || !flags.hosts.empty(),
+          .devices = {},
           .ranks_per_device = d.ranks_per_device,
           .hosts = flags.hosts};
-      if (devices.gpu) launch.devices.clear();
-      for (int rank = 0; devices.gpu && rank < options.ranks; ++rank) {
-        ASSIGN_OR_RETURN(std::string name, DeviceAt(devices, rank, d.ranks_per_device));
-        launch.devices.push_back(std::move(name));
-      }
+      ASSIGN_OR_RETURN(launch.devices, DevicesAt(devices, 0, options.ranks, d.ranks_per_device));
       if (d.kernels != "auto") launch.extra_arguments = {"--kernels", d.kernels};
       const absl::Status started = workers.Start(launch);
       if (!started.ok()) {

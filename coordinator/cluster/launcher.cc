@@ -36,6 +36,7 @@ std::string DescribeExit(int status) {
 // "cpu", or "cuda:0,1,..." with an entry for each rank: a rank of mpirun takes the one of its place.
 std::string ListOf(const std::vector<std::string>& devices) {
   std::string list = devices[0];
+  if (list == "cpu") return list;
   for (size_t i = 1; i < devices.size(); ++i) list += "," + devices[i].substr(devices[i].find(':') + 1);
   return list;
 }

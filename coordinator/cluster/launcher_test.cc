@@ -43,6 +43,7 @@ TEST(MakeLaunchCommand, SeveralCpuRanksAreOneMpirun) {
   LaunchSpec spec{.worker_binary = "/opt/fulger-worker", .control_address = "127.0.0.1:4000"};
   spec.ranks = 5;
   spec.mpi = true;
+  spec.devices.assign(5, "cpu");
   spec.extra_arguments = {"--kernels", "portable"};
   LaunchCommand command = MakeLaunchCommands(spec, /*as_root=*/false, /*cores=*/16).at(0);
   EXPECT_THAT(command.arguments,
