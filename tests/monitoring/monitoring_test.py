@@ -210,6 +210,7 @@ class Load:
         assert server.post("/v1/completions", long)[0] == 429
         for stream in streams:
             stream.close()
+        until("nobody waits", lambda: server.metric("fulger_requests_waiting") == 0, 20)
         assert server.post("/v1/completions", {"model": "demo", "prompt": 3.5})[0] == 400
 
 
